@@ -1,0 +1,32 @@
+"""Errors that are the user's to mend: one line each, ``what: expected …, got …; what to do``.
+
+The command line prints them without a traceback and exits with code 2. Anything else that escapes is a defect of ours.
+"""
+
+
+class DcaccelError(Exception):
+    """Base of every error that a change of input, settings or environment can mend."""
+
+
+class ArgumentError(DcaccelError, ValueError):
+    """A parameter, option or configuration entry has a value that cannot be used."""
+
+
+class DataError(DcaccelError, ValueError):
+    """Rows or labels are missing, unreadable or unfit for clustering."""
+
+
+class OutputError(DcaccelError, OSError):
+    """A result could not be written: folder taken, not writable, disk full."""
+
+
+class PluginError(DcaccelError):
+    """A method is unknown, offered twice, written for another contract, or fails to import."""
+
+
+class ResumeError(DcaccelError):
+    """A checkpoint or saved model is damaged, or belongs to another run."""
+
+
+class TrainingError(DcaccelError):
+    """Training could not go on, for example because a loss stopped being finite."""
