@@ -1,0 +1,187 @@
+"""The only training loop: runs the stages of a plan, updates networks, keeps history, snapshots at epoch boundaries."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+
+from ..data.loader import Loader
+from ..errors import TrainingError
+from .checkpoint import Checkpoint, Snapshot, pack, unpack
+from .monitor import History, Silent, Watcher
+from .run import Run
+from .runtime import Runtime
+from .seeding import derive_seed, isolated
+from .stage import Every, Pass, Stage, Train, Update
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """Fits methods.
+
+    Args:
+        runtime: device, precision and processes.
+        seed: the run's seed; with equal inputs and thread count, equal seeds give bit-equal results.
+        checkpoint: where snapshots go; None for none.
+        save_seconds: a snapshot is written at an epoch boundary when this much time has passed since the last one, and at
+            every end of a stage.
+        history: receives a record an epoch.
+        watcher: told about progress.
+    """
+
+    def __init__(self, runtime: Runtime, *, seed: int, checkpoint: Checkpoint | None = None, save_seconds: float = 30.0,
+                 history: History | None = None, watcher: Watcher | None = None):
+        self._runtime, self._seed, self._checkpoint = runtime, seed, checkpoint
+        self._save_seconds, self._saved_at = save_seconds, time.monotonic()
+        self._history, self._watcher = history or History(), watcher or Silent()
+
+    def fit(self, method: nn.Module, loader: Loader, *, resume: bool = False) -> dict[str, float]:
+        """Run all stages of ``method.plan()`` in place and return the seconds each took.
+
+        Args:
+            resume: continue from the snapshot, when there is one; the result is bit-equal to an uninterrupted run.
+
+        Raises:
+            ValueError: the plan and the parts do not fit each other (a defect of the method).
+            ResumeError: the snapshot is damaged or belongs to other settings.
+            TrainingError: a logged term is no longer finite.
+        """
+        stages, parts = list(method.plan()), method.parts()
+        check_plan(method, stages, parts)
+        method.to(self._runtime.device)
+        start = self._checkpoint.load() if resume and self._checkpoint and self._checkpoint.exists() else Snapshot()
+        self._history.restart(start.history)
+        self._seconds, self._saved_at = dict(start.seconds), time.monotonic()
+        run = Run(self._runtime, loader, self._seed)
+        run.history = self._history.records
+        with isolated(derive_seed(self._seed, "engine"), self._runtime.device):
+            nets = self._runtime.networks(parts)
+            if start.tensors:
+                unpack(start, method, {})
+            for index in range(start.stage, len(stages)):
+                self._stage(method, nets, parts, stages, index, run, start if index == start.stage else Snapshot())
+        method.eval()
+        return self._seconds
+
+    def _stage(self, method: nn.Module, nets: SimpleNamespace, parts: Mapping[str, nn.Module], stages: Sequence[Stage],
+               index: int, run: Run, start: Snapshot) -> None:
+        stage, begin = stages[index], time.monotonic()
+        before = self._seconds.get(stage.name, 0.0)
+        run.epoch, run.step, run.epochs = start.epoch, start.steps, getattr(stage, "epochs", 0)
+        run.steps_per_epoch = self._steps(stage, run)
+        self._watcher.begin_stage(index + 1, len(stages), stage.name, run.epochs, run.steps_per_epoch)
+        if isinstance(stage, Pass):
+            run.reseed(index, 0)
+            _without_gradient(method, stage.run, run)
+            run.take_log()
+        else:
+            optimizers = {key: self._runtime.optimizer(group, parts) for key, group in stage.groups.items()}
+            if start.tensors:
+                unpack(start, method, optimizers)
+            for epoch in range(start.epoch, stage.epochs):
+                self._epoch(method, nets, parts, stage, index, epoch, optimizers, run)
+                self._seconds[stage.name] = before + time.monotonic() - begin
+                if stage.stop is not None and stage.stop(run):
+                    break
+                if epoch + 1 < stage.epochs:
+                    self._save(Snapshot(index, epoch + 1, run.step), method, optimizers)
+        self._seconds[stage.name] = before + time.monotonic() - begin
+        self._watcher.end_stage(self._seconds[stage.name])
+        self._save(Snapshot(index + 1), method, {}, force=True)
+
+    def _epoch(self, method: nn.Module, nets: SimpleNamespace, parts: Mapping[str, nn.Module], stage: Train, index: int,
+               epoch: int, optimizers: Mapping[str, torch.optim.Optimizer], run: Run) -> None:
+        begin, run.epoch = time.monotonic(), epoch
+        run.reseed(index, epoch)
+        for key, group in stage.groups.items():
+            factor = group.decay(epoch) if group.decay else 1.0
+            for settings in optimizers[key].param_groups:
+                settings["lr"] = group.learning_rate * factor
+        if stage.before_epoch is not None:
+            _without_gradient(method, stage.before_epoch, run)
+        method.train()
+        batches = run.epoch_batches(stage.batch_size, index, stage.needs_equal_shards)
+        for batch in batches:
+            if stage.every is not None and run.step % stage.every.steps == 0:
+                _without_gradient(method, stage.every.do, run)
+                method.train()
+            for update in _updates(stage.step(nets, batch, run)):
+                self._apply(update, stage, parts, optimizers, run)
+            run.step += 1
+            self._watcher.step()
+        record = {"stage": stage.name, "epoch": epoch, "seconds": round(time.monotonic() - begin, 4), **run.take_log()}
+        _check_finite(record)
+        self._history.append(record)
+        self._watcher.end_epoch(record)
+
+    def _apply(self, update: Update, stage: Train, parts: Mapping[str, nn.Module],
+               optimizers: Mapping[str, torch.optim.Optimizer], run: Run) -> None:
+        group, optimizer = stage.groups[update.group], optimizers[update.group]
+        for every in optimizers.values():
+            every.zero_grad(set_to_none=True)  # an adversarial loss leaves gradients in parts that it must not move
+        self._runtime.backward(update.loss)
+        if group.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_([p for name in group.parts for p in parts[name].parameters()], group.clip_norm)
+        optimizer.step()
+        label = "loss" if update.group == "main" else f"loss_{update.group}"
+        run.log(**{label: update.loss}, **update.logs)
+
+    def _steps(self, stage: Stage, run: Run) -> int:
+        return run.count_steps(stage.batch_size, stage.needs_equal_shards) if isinstance(stage, Train) else 0
+
+    def _save(self, snapshot: Snapshot, method: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer],
+              force: bool = False) -> None:
+        due = force or time.monotonic() - self._saved_at >= self._save_seconds
+        if self._checkpoint is None or not due or self._runtime.rank != 0:
+            return
+        snapshot.tensors, snapshot.optimizers = pack(method, optimizers)
+        snapshot.history, snapshot.seconds = self._history.records, self._seconds
+        self._checkpoint.save(snapshot)
+        self._saved_at = time.monotonic()
+
+
+def check_plan(method: nn.Module, stages: Sequence[Stage], parts: Mapping[str, nn.Module]) -> None:
+    """Refuse a plan that could not train what it says; ValueError names the stage, group and part.
+
+    Checks that stage names differ, that groups name existing parts, that no part is in two groups of a stage, and that no
+    trainable parameter is outside every part (it would never be moved, nor synchronised over ranks).
+    """
+    names = [stage.name for stage in stages]
+    if len(set(names)) != len(names):
+        raise ValueError(f"plan: expected different stage names, got {names}")
+    inside = {id(p) for part in parts.values() for p in part.parameters()}
+    loose = [name for name, p in method.named_parameters() if p.requires_grad and id(p) not in inside]
+    if loose:
+        raise ValueError(f"plan: expected every trainable parameter inside a named part, got loose {', '.join(loose)}")
+    for stage in stages:
+        used = [name for group in stage.groups.values() for name in group.parts] if isinstance(stage, Train) else []
+        if unknown := sorted(set(used) - set(parts)):
+            raise ValueError(f"stage {stage.name!r}: expected parts among {sorted(parts)}, got {unknown}")
+        if len(set(used)) != len(used):
+            raise ValueError(f"stage {stage.name!r}: expected each part in one group, got {sorted(used)}")
+        if isinstance(stage, Train) and isinstance(stage.every, Every) and stage.every.steps < 1:
+            raise ValueError(f"stage {stage.name!r}: expected every.steps of at least 1, got {stage.every.steps}")
+
+
+def _updates(result: object) -> Iterator[Update]:
+    return result if inspect.isgenerator(result) else iter((Update(result),))
+
+
+@torch.no_grad()
+def _without_gradient(method: nn.Module, function: Callable[[Run], None], run: Run) -> None:
+    method.eval()
+    function(run)
+
+
+def _check_finite(record: Mapping[str, object]) -> None:
+    bad = [f"{name} = {value}" for name, value in record.items() if isinstance(value, float) and not math.isfinite(value)]
+    if bad:
+        raise TrainingError(f"stage {record['stage']!r}, epoch {record['epoch']}: expected finite losses, got {', '.join(bad)}; "
+                            f"lower the learning rate or check the scaling of the data")

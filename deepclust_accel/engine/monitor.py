@@ -1,0 +1,145 @@
+"""History of a run and the ways to watch it: nothing, one line an epoch, or progress bars on a terminal."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from ..errors import OutputError
+
+__all__ = ["Bars", "History", "Lines", "Silent", "Watcher", "watcher"]
+
+
+class History:
+    """Records of finished epochs, kept in memory and appended to a JSONL file when one is given.
+
+    A record holds ``stage``, ``epoch`` (0-based), ``seconds`` and the mean of every logged term.
+    """
+
+    def __init__(self, path: Path | None = None):
+        self.records: list[dict] = []
+        self._path = path
+
+    def restart(self, records: list[dict]) -> None:
+        """Replace everything, in the file as well; used at the start (empty) and when a run is resumed."""
+        self.records[:] = records
+        if self._path:
+            _write(self._path, "".join(json.dumps(r) + "\n" for r in records), "w")
+
+    def append(self, record: dict) -> None:
+        """Add one record; OutputError when the file cannot be written."""
+        self.records.append(record)
+        if self._path:
+            _write(self._path, json.dumps(record) + "\n", "a")
+
+
+def _write(path: Path, text: str, mode: str) -> None:
+    try:
+        with open(path, mode, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as cause:
+        raise OutputError(f"{path}: expected a writable file, got {cause.strerror}; free space or choose another --out") from cause
+
+
+class Watcher(Protocol):
+    """What the engine tells while it works."""
+
+    def begin_stage(self, number: int, total: int, name: str, epochs: int, steps: int) -> None: ...
+
+    def step(self) -> None: ...
+
+    def end_epoch(self, record: dict) -> None: ...
+
+    def end_stage(self, seconds: float) -> None: ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def begin_stage(self, number: int, total: int, name: str, epochs: int, steps: int) -> None:
+        """Ignore."""
+
+    def step(self) -> None:
+        """Ignore."""
+
+    def end_epoch(self, record: dict) -> None:
+        """Ignore."""
+
+    def end_stage(self, seconds: float) -> None:
+        """Ignore."""
+
+
+class Lines(Silent):
+    """One line an epoch, for logs and pipes."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self._label, self._epochs = "", 0
+
+    def begin_stage(self, number: int, total: int, name: str, epochs: int, steps: int) -> None:
+        """Name the stage."""
+        self._label, self._epochs = f"[{number}/{total}] {name}", epochs
+        if not epochs:
+            self._say(f"{self._label} …")
+
+    def end_epoch(self, record: dict) -> None:
+        """Print the means of the epoch."""
+        self._say(f"{self._label} epoch {record['epoch'] + 1}/{self._epochs}  {terms(record)}  {record['seconds']:.1f} s")
+
+    def end_stage(self, seconds: float) -> None:
+        """Print how long the stage took."""
+        self._say(f"{self._label} done in {seconds:.1f} s")
+
+    def _say(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+
+class Bars(Silent):
+    """One live bar a stage on a terminal, left in place with its time when the stage ends."""
+
+    def __init__(self, stream: TextIO):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self._progress = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
+                                  TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[terms]}"),
+                                  console=Console(file=stream), refresh_per_second=4)
+        self._task, self._steps, self._done, self._shown = None, 1, 0, 0.0
+
+    def begin_stage(self, number: int, total: int, name: str, epochs: int, steps: int) -> None:
+        """Open a bar that counts epochs."""
+        self._steps, self._done = max(1, steps), 0
+        self._task = self._progress.add_task(f"[{number}/{total}] {name}", total=epochs or 1, terms="")
+        self._progress.start()
+
+    def step(self) -> None:
+        """Move the bar by a fraction of an epoch, at most a few times a second."""
+        self._done += 1
+        if time.monotonic() - self._shown > 0.2:
+            self._shown = time.monotonic()
+            self._progress.update(self._task, completed=round(self._done / self._steps, 1))
+
+    def end_epoch(self, record: dict) -> None:
+        """Show the means of the epoch."""
+        self._progress.update(self._task, completed=record["epoch"] + 1, terms=terms(record))
+
+    def end_stage(self, seconds: float) -> None:
+        """Complete the bar and leave it on the screen."""
+        task = self._progress.tasks[-1]
+        self._progress.update(self._task, completed=task.total)
+        self._progress.stop()
+
+
+def watcher(stream: TextIO, quiet: bool = False) -> Watcher:
+    """Bars on a terminal, lines elsewhere, nothing when quiet."""
+    if quiet:
+        return Silent()
+    return Bars(stream) if stream.isatty() else Lines(stream)
+
+
+def terms(record: dict) -> str:
+    """Return the logged terms of a record as short text."""
+    skip = ("stage", "epoch", "seconds")
+    return "  ".join(f"{name} {value:.4g}" for name, value in record.items() if name not in skip)

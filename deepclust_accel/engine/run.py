@@ -1,0 +1,102 @@
+"""What a step, a pass or a stop rule may see of the outside world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from . import collectives
+from .seeding import derive_seed
+
+if TYPE_CHECKING:
+    from ..data.loader import Loader
+    from ..data.source import Batch
+    from .runtime import Runtime
+
+__all__ = ["Run"]
+
+READ_ROWS = 2048  # rows per batch of a pass: large enough for BLAS, small beside any network's activations
+
+
+class Run:
+    """The window of a method: where it is in training, its rows, its random numbers, and its log.
+
+    Attributes:
+        rank, world_size, device: of this process.
+        epoch, step: within the current stage; ``step`` counts optimizer rounds over all epochs of it.
+        epochs, steps_per_epoch: of the current stage.
+        generator: random numbers of this rank, seeded anew each epoch; pass it to every torch function that draws.
+        shared_generator: the same numbers on every rank (choosing rows, initialising centers).
+        history: the records of all finished epochs, oldest first.
+    """
+
+    def __init__(self, runtime: Runtime, loader: Loader, seed: int):
+        self.rank, self.world_size, self.device = runtime.rank, runtime.world_size, runtime.device
+        self.epoch = self.step = 0
+        self.epochs = self.steps_per_epoch = 1
+        self.history: list[dict] = []
+        self.generator = torch.Generator(device=self.device)
+        self.shared_generator = torch.Generator(device="cpu")
+        self._loader, self._seed = loader, seed
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    @property
+    def rows(self) -> int | None:
+        """N, the number of rows over all ranks, or None for a stream of unknown length."""
+        return self._loader.source.spec.rows
+
+    @property
+    def progress(self) -> float:
+        """0 at the first step of the stage, towards 1 at its end."""
+        return self.step / max(1, self.epochs * self.steps_per_epoch)
+
+    def batches(self) -> Iterator[Batch]:
+        """Every row of this rank once, in row order, on the device; nothing padded, nothing dropped."""
+        yield from self._loader.sequential(batch_size=READ_ROWS, rank=self.rank, world_size=self.world_size)
+
+    def epoch_batches(self, batch_size: int, stage: int, equal_shards: bool) -> Iterator[Batch]:
+        """The shuffled batches of the current epoch (engine)."""
+        return self._loader.epoch(stage=stage, epoch=self.epoch, batch_size=batch_size, rank=self.rank,
+                                  world_size=self.world_size, equal_shards=equal_shards)
+
+    def count_steps(self, batch_size: int, equal_shards: bool) -> int:
+        """How many batches an epoch has (engine)."""
+        return self._loader.steps(batch_size, self.world_size, equal_shards)
+
+    def collect(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Apply ``function`` to the rows of every batch of this rank; (n_local, …), without gradient."""
+        with torch.no_grad():
+            return torch.cat([function(batch.x) for batch in self.batches()])
+
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        """(n, …) per rank → (W n, …), differentiable."""
+        return collectives.gather_rows(rows)
+
+    def sum_ranks(self, values: Tensor) -> Tensor:
+        """Sum over ranks; no gradient."""
+        return collectives.sum_ranks(values)
+
+    def log(self, **values: Tensor | float) -> None:
+        """Add values to the epoch's record, which holds their means; tensors are not read back until it ends."""
+        for name, value in values.items():
+            value = value.detach().double() if isinstance(value, Tensor) else torch.tensor(float(value)).double()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def take_log(self) -> dict[str, float]:
+        """Return the mean of each logged value since the last call, over all ranks, and start afresh (engine)."""
+        means = {name: float(collectives.sum_ranks(total)) / (self._counts[name] * self.world_size)
+                 for name, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return means
+
+    def reseed(self, stage: int, epoch: int) -> None:
+        """Start the random numbers of an epoch; also seeds torch's global generator, for modules like Dropout (engine)."""
+        mine = derive_seed(self._seed, "rank", stage, epoch, self.rank)
+        self.generator.manual_seed(mine)
+        self.shared_generator.manual_seed(derive_seed(self._seed, "shared", stage, epoch))
+        torch.manual_seed(mine)

@@ -1,0 +1,29 @@
+"""Random numbers that depend on (seed, stage, epoch, rank) only, and leave the caller's generators untouched.
+
+Nothing about randomness needs to be stored in a checkpoint: an epoch that is run again draws the same numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+__all__ = ["derive_seed", "isolated"]
+
+
+def derive_seed(*path: int | str) -> int:
+    """Return a 63-bit seed that is a fixed function of the path, e.g. ``derive_seed(seed, "noise", stage, epoch)``."""
+    digest = hashlib.blake2b("/".join(map(str, path)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@contextmanager
+def isolated(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Seed torch's global generators inside the block and restore the caller's state afterwards."""
+    device = torch.device(device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,184 @@
+"""The loop: order of events, updates, history, stop rules, errors, and what it leaves alone."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+from toys import ROWS, Adversary, Autoencoder, loader
+
+from deepclust_accel.engine.engine import Engine
+from deepclust_accel.engine.monitor import History
+from deepclust_accel.engine.runtime import Runtime
+from deepclust_accel.engine.seeding import derive_seed, isolated
+from deepclust_accel.engine.stage import Every, Group, Pass, Train
+from deepclust_accel.errors import ArgumentError, TrainingError
+
+
+def fit(method, **options):
+    engine = Engine(Runtime("cpu"), seed=0, **options)
+    return engine.fit(method, loader())
+
+
+def build(cls, seed=0):
+    with isolated(seed):
+        return cls()
+
+
+def test_events_happen_in_order_in_eval_mode_without_gradient():
+    method = build(Autoencoder)
+    fit(method)
+    centers = [e for e in method.events if e[0] == "center"]
+    assert centers == [("center", 0, False, False)] + [("center", epoch, False, False) for epoch in range(4)]
+    assert [e[1] for e in method.events if e[0] == "every"] == [0, 2, 4, 6, 8, 10, 12, 14]  # 4 epochs of 4 steps
+
+
+def test_history_has_a_record_an_epoch_and_the_file_the_same(tmp_path):
+    history = History(tmp_path / "history.jsonl")
+    seconds = fit(build(Autoencoder), history=history)
+    assert [(r["stage"], r["epoch"]) for r in history.records] == [("pretrain", e) for e in range(3)] + [("joint", e) for e in range(4)]
+    assert all({"loss", "spread", "seconds"} <= set(r) for r in history.records)
+    assert [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()] == history.records
+    assert set(seconds) == {"pretrain", "center", "joint"}
+
+
+def test_logged_loss_is_the_mean_over_steps():
+    class Constant(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(1, 1)
+
+        def parts(self):
+            return {"net": self.net}
+
+        def plan(self):
+            return [Train("t", self.step, {"main": Group(("net",), 0.0, "sgd")}, 1, batch_size=20)]
+
+        def step(self, nets, batch, run):
+            return nets.net.weight.sum() * 0 + float(run.step)
+
+    history = History()
+    fit(build(Constant), history=history)
+    assert history.records[0]["loss"] == pytest.approx((0 + 1 + 2) / 3)
+
+
+def test_generator_step_sees_the_networks_after_each_update_and_moves_only_its_group():
+    method = build(Adversary)
+    history = History()
+    fit(method, history=history)
+    before, middle, after = method.seen
+    assert not torch.equal(before[0], middle[0]) and torch.equal(before[1], middle[1])
+    assert torch.equal(middle[0], after[0]) and not torch.equal(middle[1], after[1])
+    # critic gradient is the mean of its input; player gradient is -outer(critic weight after its update, mean of x)
+    assert torch.allclose(after[1] - middle[1], 0.1 * middle[0].T @ ROWS.mean(0, keepdim=True), atol=1e-6)
+    assert history.records[0]["extra"] == 2.0 and {"loss_critic", "loss_player"} <= set(history.records[0])
+
+
+def test_adam_matches_a_plain_loop():
+    """The engine against ten lines of torch on the same batches: identical weights."""
+
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 4)
+
+        def parts(self):
+            return {"net": self.net}
+
+        def plan(self):
+            group = Group(("net",), 0.05, options={"eps": 1e-4}, decay=lambda e: 0.5**e, clip_norm=0.7)
+            return [Train("t", lambda nets, batch, run: (nets.net(batch.x) - batch.x).square().sum(), {"main": group}, 3, batch_size=16)]
+
+    method, twin = build(Plain), build(Plain)
+    fit(method)
+    optimizer = torch.optim.Adam(twin.parameters(), lr=0.05, eps=1e-4)
+    for epoch in range(3):
+        optimizer.param_groups[0]["lr"] = 0.05 * 0.5**epoch
+        for batch in loader().epoch(stage=0, epoch=epoch, batch_size=16):
+            optimizer.zero_grad()
+            (twin.net(batch.x) - batch.x).square().sum().backward()
+            torch.nn.utils.clip_grad_norm_(twin.parameters(), 0.7)
+            optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(method.parameters(), twin.parameters(), strict=True))
+
+
+def test_stop_rule_ends_the_stage():
+    method = build(Autoencoder)
+    stages = method.plan()
+    stages[0] = Train("pretrain", method.step, stages[0].groups, 100, 16, stop=lambda run: run.history[-1]["epoch"] == 1)
+    method.plan = lambda: stages
+    history = History()
+    fit(method, history=history)
+    assert [r["epoch"] for r in history.records if r["stage"] == "pretrain"] == [0, 1]
+
+
+def test_progress_goes_from_zero_towards_one():
+    seen = []
+
+    class Watch(Autoencoder):
+        def step(self, nets, batch, run):
+            seen.append(run.progress)
+            return super().step(nets, batch, run)
+
+    fit(build(Watch))
+    assert seen[:12] == pytest.approx([i / 12 for i in range(12)])
+    assert seen[12:] == pytest.approx([i / 16 for i in range(16)])
+
+
+def test_global_random_state_is_left_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    fit(build(Autoencoder))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_same_seed_same_weights_whatever_the_global_state():
+    def weights(seed):
+        torch.manual_seed(seed)
+        method = build(Autoencoder)
+        fit(method)
+        return torch.cat([p.flatten() for p in method.parameters()])
+
+    assert torch.equal(weights(1), weights(2))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_itself():
+    class Sick(Autoencoder):
+        def step(self, nets, batch, run):
+            return super().step(nets, batch, run) * (float("nan") if run.epoch == 1 else 1.0)
+
+    with pytest.raises(TrainingError, match="stage 'pretrain', epoch 1: expected finite losses, got .*loss = nan"):
+        fit(build(Sick))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda m: setattr(m, "loose", nn.Parameter(torch.zeros(1))), "loose"),
+    (lambda m: setattr(m, "plan", lambda: [Pass("a", print), Pass("a", print)]), "different stage names"),
+    (lambda m: setattr(m, "plan", lambda: [Train("a", print, {"g": Group(("nope",))}, 1)]), "nope"),
+    (lambda m: setattr(m, "plan", lambda: [Train("a", print, {"g": Group(("encoder",)), "h": Group(("encoder",))}, 1)]), "one group"),
+    (lambda m: setattr(m, "plan", lambda: [Train("a", print, {}, 1, every=Every(0, print))]), "every.steps"),
+])
+def test_a_plan_that_does_not_fit_is_refused_before_training(change, message):
+    method = build(Autoencoder)
+    change(method)
+    with pytest.raises(ValueError, match=message):
+        fit(method)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu?", "meta", ""])
+def test_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises(ArgumentError, match="device: expected"):
+        Runtime(device)
+
+
+def test_unknown_precision_and_optimizer_are_refused():
+    with pytest.raises(ArgumentError, match="precision"):
+        Runtime("cpu", "8-bit")
+    with pytest.raises(ArgumentError, match="optimizer"):
+        Runtime("cpu").optimizer(Group(("encoder",), optimizer="adaam"), build(Autoencoder).parts())
+
+
+def test_derived_seeds_differ_along_every_axis():
+    seeds = {derive_seed(seed, "rank", stage, epoch, rank) for seed in range(5) for stage in range(5) for epoch in range(5) for rank in range(5)}
+    assert len(seeds) == 5**4
