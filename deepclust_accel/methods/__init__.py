@@ -1,0 +1,1 @@
+"""Clustering methods, each a plugin behind the entry-point group ``deepclust_accel.methods``."""

@@ -1,0 +1,93 @@
+"""What all autoencoder methods share: settings, networks and the stages that pretrain them on reconstruction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..engine.run import Run
+from ..nn.mlp import Mlp
+from .base import DataSpec, Group, Method, Params, Train, param
+
+__all__ = ["AutoencoderMethod", "AutoencoderParams"]
+
+
+@dataclass
+class AutoencoderParams(Params):
+    """Settings of the networks and of pretraining."""
+
+    hidden: tuple[int, ...] = param((500, 500, 2000), "widths of the encoder's hidden layers; the decoder mirrors them",
+                                    unit="units", low=1)
+    latent_dim: int = param(10, "width of the code", unit="units", low=1)
+    decoder: Literal["auto", "bernoulli", "gaussian"] = param(
+        "auto", "likelihood of a value: bernoulli for data in [0, 1], gaussian for real values; auto looks at the data")
+    batch_size: int = param(256, "rows per step", unit="rows", low=1)
+    pretraining: Literal["stacked", "plain"] = param(
+        "stacked", "stacked: layer by layer with corrupted inputs, then end to end; plain: end to end only")
+    layer_epochs: int = param(10, "stacked pretraining: epochs of each layer", unit="epochs", low=0)
+    pretrain_epochs: int = param(50, "epochs of pretraining end to end", unit="epochs", low=0)
+    pretrain_learning_rate: float = param(1e-3, "Adam's rate in pretraining", above=0)
+    corruption: float = param(0.2, "stacked pretraining: share of inputs set to zero", low=0, high=0.99)
+
+
+class AutoencoderMethod(Method):
+    """A method with an ``encoder`` and a mirrored ``decoder`` (fully connected) and their pretraining.
+
+    ``outputs_per_code`` is 2 for methods whose encoder also gives a log-variance; pretraining uses the first half.
+    """
+
+    outputs_per_code = 1
+
+    def __init__(self, params: AutoencoderParams, n_clusters: int, data: DataSpec):
+        super().__init__(params, n_clusters, data)
+        widths = (self.features, *params.hidden)
+        self.encoder = Mlp(*widths, self.outputs_per_code * params.latent_dim)
+        self.decoder = Mlp(params.latent_dim, *reversed(widths))
+
+    @property
+    def bernoulli(self) -> bool:
+        """Whether a value is modelled as a probability (Bernoulli) or as a real number (Gaussian)."""
+        kind = self.params.decoder
+        return kind == "bernoulli" or kind == "auto" and self.data.unit_range
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(B, *shape) → (B, Z), the code."""
+        return self._code(self.encoder(x))
+
+    def pretraining(self) -> list[Train]:
+        """Return the stages that train encoder and decoder on reconstruction (Vincent et al. 2010; Xie et al. 2016)."""
+        p = self.params
+        group = {"main": Group(("encoder", "decoder"), p.pretrain_learning_rate)}
+        stages = []
+        if p.pretraining == "stacked":
+            stages = [Train(f"pretrain-layer-{depth + 1}", self._layer_step(depth), group, p.layer_epochs, p.batch_size)
+                      for depth in range(len(self.encoder))]
+        return [*stages, Train("pretrain", self._reconstruct, group, p.pretrain_epochs, p.batch_size)]
+
+    def _code(self, output: Tensor) -> Tensor:
+        return output[:, : self.params.latent_dim]
+
+    def _reconstruct(self, nets, batch, run: Run) -> Tensor:
+        restored = nets.decoder(self._code(nets.encoder(batch.x)))
+        restored = torch.sigmoid(restored) if self.bernoulli else restored
+        return F.mse_loss(restored, batch.x.flatten(1))
+
+    def _layer_step(self, depth: int):
+        """Step that trains encoder layer ``depth`` and the decoder layer opposite to it as a denoising autoencoder."""
+        layers = len(self.encoder)
+
+        def step(nets, batch, run: Run) -> Tensor:
+            with torch.no_grad():
+                target = nets.encoder(batch.x, 0, depth) if depth else batch.x.flatten(1)
+            keep = torch.rand(target.shape, generator=run.generator, device=target.device) >= self.params.corruption
+            code = nets.encoder(target * keep, depth, depth + 1)
+            code = self._code(code) if depth + 1 == layers else code
+            restored = nets.decoder(code, layers - 1 - depth, layers - depth)
+            restored = torch.sigmoid(restored) if depth == 0 and self.bernoulli else restored
+            return F.mse_loss(restored, target)
+
+        return step

@@ -1,0 +1,86 @@
+"""The contract between a clustering method and everything else.
+
+A method declares its settings, builds its networks, and returns a plan: a list of stages that the engine runs. It never
+sees the engine, the files or the process group.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from ..config import Params, param
+from ..data.source import DataSpec
+from ..engine.stage import Every, Group, Pass, Stage, Train, Update
+
+__all__ = ["DataSpec", "Every", "Group", "Method", "MethodInfo", "Params", "Pass", "Train", "Update", "param"]
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What the listing shows.
+
+    Args:
+        name: registered name, kebab-case as in the paper.
+        paper: "Authors, venue year".
+        summary: one line.
+        streaming: may run when ``DataSpec.rows`` is None.
+        distributed: W ranks give the result of one.
+    """
+
+    name: str
+    paper: str
+    summary: str = ""
+    streaming: bool = False
+    distributed: bool = True
+
+
+class Method(nn.Module, ABC):
+    """One clustering algorithm: networks, clustering state, and a plan for fitting them.
+
+    The whole fitted state is ``state_dict()`` (parameters and buffers); nothing else is saved. Every trainable parameter
+    belongs to a named part, a child module, because parts are what optimizers and process groups are given.
+
+    Args:
+        params: an instance of ``Params``.
+        n_clusters: K ≥ 1.
+        data: shape of a row and number of rows.
+    """
+
+    api_version: ClassVar[int] = 1
+    info: ClassVar[MethodInfo]
+    Params: ClassVar[type]
+
+    def __init__(self, params: Params, n_clusters: int, data: DataSpec):
+        super().__init__()
+        self.params, self.n_clusters, self.data = params, n_clusters, data
+
+    @property
+    def features(self) -> int:
+        """D, the number of values in a row."""
+        return prod(self.data.shape)
+
+    @abstractmethod
+    def plan(self) -> Sequence[Stage]:
+        """Return the stages of fitting, in order; data, not control flow."""
+
+    @abstractmethod
+    def embed(self, x: Tensor) -> Tensor:
+        """(B, *shape) float32 → (B, Z); deterministic, row by row."""
+
+    @abstractmethod
+    def assign(self, z: Tensor) -> Tensor:
+        """(B, Z) → (B, K) cluster probabilities, rows sum to 1."""
+
+    def cluster_centers(self) -> Tensor | None:
+        """(K, Z) centers in the space of :meth:`embed`, or None when the method has none."""
+        return None
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Return the trainable parts by name; the default is every child with trainable parameters."""
+        return {n: m for n, m in self.named_children() if any(p.requires_grad for p in m.parameters())}

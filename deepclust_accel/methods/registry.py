@@ -1,0 +1,107 @@
+"""Finds methods through the entry-point group ``deepclust_accel.methods``; imports one only when it is asked for.
+
+Built-in methods come through the same group as everybody's. A method that cannot be used is a row with its reason in the
+listing, and an error only when somebody asks for it by name.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import metadata
+
+from ..config import nearest
+from ..errors import PluginError
+
+__all__ = ["GROUP", "Entry", "entries", "load", "register"]
+
+GROUP = "deepclust_accel.methods"
+API_VERSION = 1
+_local: dict[str, type] = {}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One offered method, known from package metadata alone (nothing imported)."""
+
+    name: str
+    distribution: str
+    version: str
+    target: str
+    problem: str = ""
+
+
+def register(cls: type) -> type:
+    """Offer a method class in this process only, for notebooks and tests; usable as a decorator.
+
+    Raises PluginError if the name is offered by an installed distribution or by another class.
+    """
+    name = cls.info.name
+    taken = _found().get(name)
+    if taken:
+        raise PluginError(f"method {name!r}: expected a free name, got one offered by {_owners(taken)}; choose another")
+    _local[name] = cls
+    return cls
+
+
+def entries() -> list[Entry]:
+    """List every offered method by name, without importing any; ``problem`` says why one cannot be used."""
+    rows = []
+    for name, points in sorted(_found().items()):
+        problem = f"offered by {_owners(points)}; uninstall one" if len(points) > 1 else ""
+        for point in points:
+            rows.append(Entry(name, point.dist.name, point.dist.version, point.value, problem))
+    rows += [Entry(name, "this process", "", f"{c.__module__}:{c.__qualname__}") for name, c in sorted(_local.items())]
+    return rows
+
+
+def load(name: str) -> type:
+    """Import and return the method class of that name.
+
+    Raises:
+        PluginError: unknown name (nearest one suggested), offered twice, import failure, or another api_version.
+    """
+    if name in _local:
+        return _checked(name, _local[name], "this process")
+    found = _found()
+    if name not in found:
+        known = [*found, *_local]
+        hint = nearest(name, known) or f"; run 'dcaccel methods list' ({', '.join(sorted(known))})"
+        raise PluginError(f"method: expected an installed one, got {name!r}{hint}")
+    points = found[name]
+    if len(points) > 1:
+        raise PluginError(f"method {name!r} is offered by {_owners(points)}; uninstall one")
+    point = points[0]
+    owner = f"{point.dist.name} {point.dist.version}, {point.value}"
+    try:
+        cls = point.load()
+    except Exception as cause:  # a plugin may raise anything at import; its name is what the user needs
+        raise PluginError(f"method {name!r} ({owner}) failed to import: {type(cause).__name__}: {cause}") from cause
+    return _checked(name, cls, owner)
+
+
+def _checked(name: str, cls: type, owner: str) -> type:
+    version = getattr(cls, "api_version", None)
+    if version != API_VERSION:
+        raise PluginError(f"method {name!r} ({owner}): expected api_version {API_VERSION}, got {version}; "
+                          f"install a version of it made for this deepclust_accel")
+    missing = [m for m in ("info", "Params", "plan", "embed", "assign") if not hasattr(cls, m)]
+    if missing:
+        raise PluginError(f"method {name!r} ({owner}): expected a Method, got one without {', '.join(missing)}")
+    return cls
+
+
+def _found() -> dict[str, list[metadata.EntryPoint]]:
+    allowed = os.environ.get("DCACCEL_PLUGINS")
+    allowed_names = None if allowed is None else {a.strip() for a in allowed.split(",")} | {"deepclust-accel"}
+    found: dict[str, dict[tuple[str, str], metadata.EntryPoint]] = {}
+    for point in metadata.entry_points(group=GROUP):
+        if point.dist is None or allowed_names is not None and point.dist.name not in allowed_names:
+            continue
+        # One distribution can be seen twice (source tree and site-packages); that is not a conflict.
+        found.setdefault(point.name, {})[point.dist.name, point.value] = point
+    return {name: list(points.values()) for name, points in found.items()}
+
+
+def _owners(points: list[metadata.EntryPoint]) -> str:
+    return " and ".join(sorted(p.dist.name for p in points))

@@ -1,0 +1,1 @@
+"""Network modules without training logic."""

@@ -1,0 +1,43 @@
+"""Fully connected networks that can be run in slices, so that layers can be pretrained one by one."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+__all__ = ["Mlp"]
+
+_ACTIVATIONS = {"relu": nn.functional.relu, "leaky_relu": lambda x: nn.functional.leaky_relu(x, 0.2)}
+
+
+class Mlp(nn.Module):
+    """Linear layers with an activation between them and a linear output.
+
+    Args:
+        widths: of input, hidden layers and output; at least two.
+        activation: "relu" or "leaky_relu" (slope 0.2).
+
+    Weights are Glorot-uniform and biases zero, as in the Keras code of VaDE and DEC.
+    """
+
+    def __init__(self, *widths: int, activation: str = "relu"):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self._activation = _ACTIVATIONS[activation]
+        for layer in self.layers:
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def forward(self, x: Tensor, first: int = 0, last: int | None = None) -> Tensor:
+        """Run layers ``first`` … ``last`` - 1 (default: all); (B, …) is flattened to (B, D) before layer 0.
+
+        Every layer but the network's last is followed by the activation, also at the end of a slice.
+        """
+        x = x.flatten(1) if first == 0 else x
+        for number in range(first, len(self.layers) if last is None else last):
+            x = self.layers[number](x)
+            if number + 1 < len(self.layers):
+                x = self._activation(x)
+        return x
