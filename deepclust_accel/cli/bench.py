@@ -1,0 +1,35 @@
+"""``dcaccel bench``: how fast the kernels are here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .output import Debug, Json, emit, say
+
+app = typer.Typer(no_args_is_help=True, help="Measure speed and memory side by side with the alternatives.")
+
+
+@app.callback()
+def _group() -> None:
+    """Measure speed and memory side by side with the alternatives."""
+
+
+@app.command("kernels")
+def kernels(
+    rows: Annotated[str, typer.Option("--rows", help="Sizes N, comma-separated.")] = "300,1024,4096,8192",
+    repeats: Annotated[int, typer.Option("--repeats", help="Timed rounds per size and provider.")] = 15,
+    providers: Annotated[str, typer.Option("--providers", help="Comma-separated [default: all that are installed].")] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for results.json and time.png.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Time every operator against eager PyTorch, torch.compile and KeOps, interleaved, after checking its results."""
+    from ..bench import kernels as bench
+
+    results = bench.measure(bench.parse_rows(rows), repeats=repeats, providers=bench.parse_providers(providers), say=say)
+    if out is not None:
+        bench.write(results, out)
+    emit("bench.kernels", results, as_json, bench.text(results))

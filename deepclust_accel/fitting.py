@@ -1,0 +1,209 @@
+"""Fitting a method to data, and what comes out of it: a model that embeds and assigns rows.
+
+The one path behind the estimator and the command line, so that both give the same result for the same seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import ops
+from .config import Params, from_mapping, resolve, to_mapping
+from .data import DataSource, DataSpec, Loader, Scaling, check_finite, fingerprint
+from .engine.checkpoint import Checkpoint
+from .engine.engine import Engine
+from .engine.monitor import History, Watcher
+from .engine.runtime import Runtime
+from .engine.seeding import derive_seed, isolated
+from .errors import ArgumentError, DataError
+from .methods import registry
+from .methods.base import Method
+
+__all__ = ["FitResult", "Model", "Settings", "build", "fit", "resolve_params"]
+
+BLOCK_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a fit depends on besides the rows.
+
+    Attributes:
+        method: registered name.
+        n_clusters: K, 1 ≤ K ≤ N.
+        params: the method's settings.
+        scaling: "none", "unit" or "standard"; fitted on the rows and saved with the model.
+        seed: any integer ≥ 0.
+        device, precision: see :class:`deepclust_accel.engine.runtime.Runtime`.
+    """
+
+    method: str
+    n_clusters: int
+    params: Params
+    scaling: str = "none"
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "32-true"
+
+
+@dataclass
+class FitResult:
+    """A fitted model with how it came about.
+
+    Attributes:
+        model: the fitted model.
+        history: one record an epoch.
+        seconds: per stage.
+        kernels: operator → what it ran on, why, and how often it was called; empty for methods without operators.
+    """
+
+    model: Model
+    history: list[dict]
+    seconds: dict[str, float]
+    kernels: dict[str, dict]
+
+
+class Model:
+    """A fitted method with the scaling of its data. Rows go in raw; the scaling is applied here.
+
+    Args:
+        settings: how it was fitted.
+        spec: of the rows it was fitted to; other shapes are refused.
+        network: the fitted method.
+        scaling: fitted on the training rows.
+        device: where rows are processed.
+    """
+
+    def __init__(self, settings: Settings, spec: DataSpec, network: Method, scaling: Scaling, device: torch.device):
+        self.settings, self.spec, self.scaling, self.device = settings, spec, scaling, device
+        self.network = network.to(device).eval()
+
+    def apply(self, source: DataSource) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield codes (B, Z) and cluster probabilities (B, K) of all rows, in order, on the CPU.
+
+        Blocks always have the same number of rows (the last is padded), so that what a row gets does not depend on the
+        rows beside it: matrix products may round differently for other shapes.
+        """
+        if tuple(source.spec.shape) != tuple(self.spec.shape):
+            raise DataError(f"data: expected rows of shape {tuple(self.spec.shape)}, as in training, got "
+                            f"{tuple(source.spec.shape)}; use the same columns")
+        loader = Loader(source, seed=0, scaling=self.scaling, device=self.device)
+        with torch.inference_mode():
+            for batch in loader.sequential(batch_size=BLOCK_ROWS):
+                rows = len(batch.x)
+                x = torch.cat([batch.x, batch.x.new_zeros(BLOCK_ROWS - rows, *batch.x.shape[1:])]) if rows < BLOCK_ROWS else batch.x
+                z = self.network.embed(x)
+                yield z[:rows].cpu(), self.network.assign(z)[:rows].cpu()
+
+    def embed(self, source: DataSource) -> np.ndarray:
+        """(N, Z) float32 codes."""
+        return torch.cat([z for z, _ in self.apply(source)]).float().numpy()
+
+    def probabilities(self, source: DataSource) -> np.ndarray:
+        """(N, K) float32 cluster probabilities."""
+        return torch.cat([p for _, p in self.apply(source)]).float().numpy()
+
+    def predict(self, source: DataSource) -> np.ndarray:
+        """(N,) int64 clusters, the most probable one of each row."""
+        return torch.cat([p.argmax(1) for _, p in self.apply(source)]).numpy()
+
+
+def resolve_params(method: str, layers: list[tuple[str, Mapping[str, Any]]], epochs_scale: float = 1.0) -> tuple[Params, dict[str, str]]:
+    """Build the method's settings from layers of ``(origin, mapping)``, later ones winning.
+
+    ``epochs_scale`` multiplies every setting whose name ends in ``epochs`` (durations and intervals alike, at least 1 where
+    it was not 0), so that a quick look keeps the proportions of a full run.
+
+    Returns:
+        Settings, and the origin of each value.
+    """
+    cls = registry.load(method).Params
+    params, origin = resolve(cls, layers)
+    if not epochs_scale > 0:
+        raise ArgumentError(f"epochs-scale: expected a number above 0, got {epochs_scale}")
+    if epochs_scale != 1.0:
+        changed = {f.name: max(1, round(getattr(params, f.name) * epochs_scale)) for f in fields(params)
+                   if f.name.endswith("epochs") and getattr(params, f.name)}
+        params = from_mapping(cls, to_mapping(params) | changed)
+        origin.update({name: f"{origin[name]} × epochs-scale {epochs_scale:g}" for name in changed})
+    return params, origin
+
+
+def build(settings: Settings, spec: DataSpec) -> Method:
+    """Construct the untrained method; its initial weights depend on the seed alone."""
+    settings.params.validate()
+    with isolated(derive_seed(settings.seed, "construct")):
+        return registry.load(settings.method)(settings.params, settings.n_clusters, spec)
+
+
+def fit(settings: Settings, source: DataSource, *, checkpoint: Path | None = None, resume: bool = False,
+        history_path: Path | None = None, watcher: Watcher | None = None, on_start: Any = None) -> FitResult:
+    """Fit a method to the rows of a source.
+
+    Args:
+        checkpoint: folder for snapshots, or None.
+        resume: continue from the snapshot in it, if there is one.
+        history_path: JSONL file that gets a record an epoch.
+        watcher: told about progress.
+        on_start: called without arguments when all input has been checked, before anything is written.
+
+    Raises:
+        ArgumentError, DataError: settings or rows that cannot be used; nothing has been written.
+    """
+    spec = check_input(settings, source)
+    runtime = Runtime(settings.device, settings.precision)
+    low, high = check_finite(source)
+    scaling = Scaling.fit(settings.scaling, source)
+    spec = replace(spec, unit_range=settings.scaling == "unit" or settings.scaling == "none" and 0 <= low and high <= 1)
+    method = build(settings, spec)
+    if on_start is not None:
+        on_start()
+    snapshots = Checkpoint(checkpoint, identity(settings, spec, source, runtime)) if checkpoint else None
+    history = History(history_path)
+    engine = Engine(runtime, seed=settings.seed, checkpoint=snapshots, history=history, watcher=watcher)
+    loader = Loader(source, seed=settings.seed, scaling=scaling, device=runtime.device)
+    with ops.record() as used:
+        seconds = engine.fit(method, loader, resume=resume)
+    return FitResult(Model(settings, spec, method, scaling, runtime.device), history.records, seconds, dict(used))
+
+
+def check_input(settings: Settings, source: DataSource) -> DataSpec:
+    """Refuse numbers of clusters and rows that cannot be clustered; return the source's spec."""
+    spec, k = source.spec, settings.n_clusters
+    if spec.rows is not None and spec.rows < 2:
+        raise DataError(f"data: expected at least 2 rows, got {spec.rows} (n_samples = {spec.rows}); give more rows")
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise ArgumentError(f"n_clusters: expected a whole number of at least 1, got {k!r}; choose K between 1 and {spec.rows}")
+    if spec.rows is not None and k > spec.rows:
+        raise ArgumentError(f"n_clusters: expected at most as many as rows ({spec.rows}), got {k}; choose a smaller K")
+    return spec
+
+
+def identity(settings: Settings, spec: DataSpec, source: DataSource, runtime: Runtime) -> dict[str, Any]:
+    """Facts that must be the same when a run is resumed."""
+    return {"method": settings.method, "plugin": plugin_of(settings.method), "params": to_mapping(settings.params),
+            "n_clusters": int(settings.n_clusters), "seed": settings.seed, "scaling": settings.scaling,
+            "precision": settings.precision, "world_size": runtime.world_size,
+            "data": {"shape": list(spec.shape), "rows": spec.rows, "fingerprint": fingerprint(source)}}
+
+
+def plugin_of(method: str) -> dict[str, str]:
+    """Distribution and version that offer a method."""
+    for entry in registry.entries():
+        if entry.name == method:
+            return {"distribution": entry.distribution, "version": entry.version}
+    return {"distribution": "", "version": ""}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    names = ("deepclust-accel", "torch", "numpy", "scikit-learn", "lightning-fabric", "safetensors")
+    return {name: metadata.version(name) for name in names}
