@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
-from .errors import ArgumentError
+from deepclust_accel.errors import ArgumentError
 
 __all__ = ["Params", "describe", "from_mapping", "nearest", "param", "resolve", "to_mapping"]
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import fitting, ops
-from .methods import registry
+from deepclust_accel import fitting, ops
+from deepclust_accel.methods import registry
 
 __all__ = ["examine"]
 

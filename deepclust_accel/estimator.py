@@ -12,12 +12,12 @@ import torch
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from . import fitting, runs
-from .config import Params, resolve, to_mapping
-from .data import ArraySource, DataSource, open_data
-from .engine.monitor import History
-from .errors import ArgumentError
-from .methods import registry
+from deepclust_accel import fitting, runs
+from deepclust_accel.config import Params, resolve, to_mapping
+from deepclust_accel.data import ArraySource, DataSource, open_data
+from deepclust_accel.engine.monitor import History
+from deepclust_accel.errors import ArgumentError
+from deepclust_accel.methods import registry
 
 __all__ = ["DeepClusterer"]
 
@@ -127,6 +127,11 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         self.n_features_in_ = prod(model.spec.shape)
         self._set_centers()
         return self
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]  # codes are float32 whatever comes in
+        return tags
 
     @property
     def _n_features_out(self) -> int:

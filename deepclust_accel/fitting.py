@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import ops
-from .config import Params, from_mapping, resolve, to_mapping
-from .data import DataSource, DataSpec, Loader, Scaling, check_finite, fingerprint
-from .engine.checkpoint import Checkpoint
-from .engine.engine import Engine
-from .engine.monitor import History, Watcher
-from .engine.runtime import Runtime
-from .engine.seeding import derive_seed, isolated
-from .errors import ArgumentError, DataError
-from .methods import registry
-from .methods.base import Method
+from deepclust_accel import ops
+from deepclust_accel.config import Params, from_mapping, resolve, to_mapping
+from deepclust_accel.data import DataSource, DataSpec, Loader, Scaling, check_finite, fingerprint
+from deepclust_accel.engine.checkpoint import Checkpoint
+from deepclust_accel.engine.engine import Engine
+from deepclust_accel.engine.monitor import History, Watcher
+from deepclust_accel.engine.runtime import Runtime
+from deepclust_accel.engine.seeding import derive_seed, isolated
+from deepclust_accel.errors import ArgumentError, DataError
+from deepclust_accel.methods import registry
+from deepclust_accel.methods.base import Method
 
 __all__ = ["FitResult", "Model", "Settings", "build", "fit", "resolve_params"]
 

@@ -24,14 +24,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from . import fitting
-from .config import from_mapping, to_mapping
-from .data import DataSpec, Scaling
-from .engine.checkpoint import write_atomic
-from .engine.runtime import Runtime
-from .errors import OutputError, PluginError, ResumeError
-from .fitting import Model, Settings
-from .methods import registry
+from deepclust_accel import fitting
+from deepclust_accel.config import from_mapping, to_mapping
+from deepclust_accel.data import DataSpec, Scaling
+from deepclust_accel.engine.checkpoint import write_atomic
+from deepclust_accel.engine.runtime import Runtime
+from deepclust_accel.errors import OutputError, PluginError, ResumeError
+from deepclust_accel.fitting import Model, Settings
+from deepclust_accel.methods import registry
 
 __all__ = ["CHECKPOINT", "HISTORY", "SCHEMA", "claim", "load_model", "read_array", "read_history",
            "read_record", "save_model", "write_array", "write_record"]

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from . import fitting, metrics, report, runs
-from .config import to_mapping
-from .data import Data, fingerprint, open_data
-from .engine.checkpoint import Checkpoint, compare
-from .engine.monitor import watcher
-from .errors import ArgumentError, DataError, DcaccelError
-from .fitting import FitResult, Settings
+from deepclust_accel import fitting, metrics, report, runs
+from deepclust_accel.config import to_mapping
+from deepclust_accel.data import Data, fingerprint, open_data
+from deepclust_accel.engine.checkpoint import Checkpoint, compare
+from deepclust_accel.engine.monitor import watcher
+from deepclust_accel.errors import ArgumentError, DataError, DcaccelError
+from deepclust_accel.fitting import FitResult, Settings
 
 __all__ = ["FitRequest", "open_labels", "run_fit"]
 

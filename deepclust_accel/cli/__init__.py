@@ -6,9 +6,9 @@ import sys
 
 import typer
 
-from ..errors import DcaccelError
-from . import bench, doctor, fit, methods, predict, report
-from .output import options, say
+from deepclust_accel.cli import bench, doctor, fit, methods, predict, report
+from deepclust_accel.cli.output import options, say
+from deepclust_accel.errors import DcaccelError
 
 __all__ = ["app", "main"]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .output import Debug, Json, emit, say
+from deepclust_accel.cli.output import Debug, Json, emit, say
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed and memory side by side with the alternatives.")
 
@@ -27,7 +27,7 @@ def kernels(
     debug: Debug = False,
 ) -> None:
     """Time every operator against eager PyTorch, torch.compile and KeOps, interleaved, after checking its results."""
-    from ..bench import kernels as bench
+    from deepclust_accel.bench import kernels as bench
 
     results = bench.measure(bench.parse_rows(rows), repeats=repeats, providers=bench.parse_providers(providers), say=say)
     if out is not None:

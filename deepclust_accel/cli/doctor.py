@@ -6,12 +6,12 @@ from typing import Any
 
 import typer
 
-from .output import Debug, Json, emit, table
+from deepclust_accel.cli.output import Debug, Json, emit, table
 
 
 def doctor(as_json: Json = False, debug: Debug = False) -> None:
     """Say what is installed, what each operator runs on here, and whether it agrees with its reference; exit 1 if not."""
-    from ..doctor import examine
+    from deepclust_accel.doctor import examine
 
     findings = examine()
     emit("doctor", findings, as_json, _text(findings))

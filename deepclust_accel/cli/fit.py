@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ..config import nearest
-from ..errors import ArgumentError
-from .output import Debug, Json, Quiet, emit, say
+from deepclust_accel.cli.output import Debug, Json, Quiet, emit, say
+from deepclust_accel.config import nearest
+from deepclust_accel.errors import ArgumentError
 
 _CONFIG_KEYS = ("n_clusters", "seed", "scaling", "device", "precision", "epochs_scale")
 
@@ -48,7 +48,7 @@ def fit(
         raise ArgumentError("--out: expected a folder for the results, got none; add --out runs/NAME")
     layers = [("config file", file.get("params", {})), ("--set", _assignments(set_ or []))]
 
-    from ..workflow import FitRequest, run_fit
+    from deepclust_accel.workflow import FitRequest, run_fit
 
     request = FitRequest(method=method, data=data, layers=layers, out=out, labels=labels, resume=resume, overwrite=overwrite,
                          command=shlex.join(["dcaccel", *sys.argv[1:]]), **{k: v for k, v in values.items() if v is not None})

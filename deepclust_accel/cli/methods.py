@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from ..config import describe
-from ..methods import registry
-from .output import Debug, Json, emit, table
+from deepclust_accel.cli.output import Debug, Json, emit, table
+from deepclust_accel.config import describe
+from deepclust_accel.methods import registry
 
 app = typer.Typer(no_args_is_help=True, help="List methods, or show one with its settings.")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .output import Debug, Json, emit
+from deepclust_accel.cli.output import Debug, Json, emit
 
 Run = Annotated[Path, typer.Argument(help="Folder that 'dcaccel fit --out' left.")]
 DataArgument = Annotated[str, typer.Argument(help="Path of a .npy, .npz or .csv file, or the name of a data set.")]
@@ -26,7 +26,7 @@ def predict(
     """Assign each row of DATA to a cluster of the model in RUN."""
     import numpy as np
 
-    from .. import metrics, runs
+    from deepclust_accel import metrics, runs
 
     model, source, truth = _load(run, data, device)
     table = model.probabilities(source)
@@ -53,7 +53,7 @@ def embed(
     debug: Debug = False,
 ) -> None:
     """Write the codes that the model in RUN gives to the rows of DATA."""
-    from .. import runs
+    from deepclust_accel import runs
 
     model, source, _ = _load(run, data, device)
     codes = model.embed(source)
@@ -63,8 +63,8 @@ def embed(
 
 
 def _load(run: Path, data: str, device: str) -> tuple[Any, Any, Any]:
-    from .. import runs
-    from ..data import check_finite, open_data
+    from deepclust_accel import runs
+    from deepclust_accel.data import check_finite, open_data
 
     model = runs.load_model(run, device)
     opened = open_data(data)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .output import Debug, Json, emit
+from deepclust_accel.cli.output import Debug, Json, emit
 
 
 def report(
@@ -17,7 +17,7 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write RUN/report.html anew, for example after an update or when matplotlib was missing at the fit."""
-    from ..workflow import redraw
+    from deepclust_accel.workflow import redraw
 
     page = redraw(run, data)
     emit("report", {"report": str(page)}, as_json, str(page))

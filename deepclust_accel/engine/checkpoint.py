@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..errors import OutputError, ResumeError
+from deepclust_accel.errors import OutputError, ResumeError
 
 __all__ = ["Checkpoint", "Snapshot", "compare", "pack", "unpack", "write_atomic"]
 

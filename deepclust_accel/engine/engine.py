@@ -11,14 +11,14 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from ..data.loader import Loader
-from ..errors import TrainingError
-from .checkpoint import Checkpoint, Snapshot, pack, unpack
-from .monitor import History, Silent, Watcher
-from .run import Run
-from .runtime import Runtime
-from .seeding import derive_seed, isolated
-from .stage import Every, Pass, Stage, Train, Update
+from deepclust_accel.data.loader import Loader
+from deepclust_accel.engine.checkpoint import Checkpoint, Snapshot, pack, unpack
+from deepclust_accel.engine.monitor import History, Silent, Watcher
+from deepclust_accel.engine.run import Run
+from deepclust_accel.engine.runtime import Runtime
+from deepclust_accel.engine.seeding import derive_seed, isolated
+from deepclust_accel.engine.stage import Every, Pass, Stage, Train, Update
+from deepclust_accel.errors import TrainingError
 
 __all__ = ["Engine"]
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Protocol, TextIO
 
-from ..errors import OutputError
+from deepclust_accel.errors import OutputError
 
 __all__ = ["Bars", "History", "Lines", "Silent", "Watcher", "watcher"]
 

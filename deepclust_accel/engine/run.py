@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from . import collectives
-from .seeding import derive_seed
+from deepclust_accel.engine import collectives
+from deepclust_accel.engine.seeding import derive_seed
 
 if TYPE_CHECKING:
-    from ..data.loader import Loader
-    from ..data.source import Batch
-    from .runtime import Runtime
+    from deepclust_accel.data.loader import Loader
+    from deepclust_accel.data.source import Batch
+    from deepclust_accel.engine.runtime import Runtime
 
 __all__ = ["Run"]
 

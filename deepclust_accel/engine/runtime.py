@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError
-from .stage import Group
+from deepclust_accel.engine.stage import Group
+from deepclust_accel.errors import ArgumentError
 
 __all__ = ["PRECISIONS", "Runtime"]
 

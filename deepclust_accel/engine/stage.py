@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from .run import Run
+    from deepclust_accel.engine.run import Run
 
 __all__ = ["Every", "Group", "Pass", "Stage", "Train", "Update"]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..engine.run import Run
-from .autoencoder import AutoencoderMethod, AutoencoderParams
-from .base import DataSpec, MethodInfo, Pass, Stage
-from .gmm import Density, MixtureParams
-from .kmeans import draw_seed
+from deepclust_accel.engine.run import Run
+from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams
+from deepclust_accel.methods.base import DataSpec, MethodInfo, Pass, Stage
+from deepclust_accel.methods.gmm import Density, MixtureParams
+from deepclust_accel.methods.kmeans import draw_seed
 
 __all__ = ["AeGmm", "AeGmmParams"]
 

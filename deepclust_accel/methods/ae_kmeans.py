@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cluster.kmeans import kmeans
-from ..engine.run import Run
-from .autoencoder import AutoencoderMethod, AutoencoderParams
-from .base import DataSpec, MethodInfo, Pass, Stage, param
+from deepclust_accel.cluster.kmeans import kmeans
+from deepclust_accel.engine.run import Run
+from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams
+from deepclust_accel.methods.base import DataSpec, MethodInfo, Pass, Stage, param
 
 __all__ = ["AeKMeans", "AeKMeansParams"]
 

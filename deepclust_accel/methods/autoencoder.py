@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.run import Run
-from ..nn.mlp import Mlp
-from .base import DataSpec, Group, Method, Params, Train, param
+from deepclust_accel.engine.run import Run
+from deepclust_accel.errors import ArgumentError
+from deepclust_accel.methods.base import DataSpec, Group, Method, Params, Train, param
+from deepclust_accel.nn.mlp import Mlp
 
 __all__ = ["AutoencoderMethod", "AutoencoderParams"]
 
@@ -23,11 +24,11 @@ class AutoencoderParams(Params):
     hidden: tuple[int, ...] = param((500, 500, 2000), "widths of the encoder's hidden layers; the decoder mirrors them",
                                     unit="units", low=1)
     latent_dim: int = param(10, "width of the code", unit="units", low=1)
-    decoder: Literal["auto", "bernoulli", "gaussian"] = param(
-        "auto", "likelihood of a value: bernoulli for data in [0, 1], gaussian for real values; auto looks at the data")
+    decoder: Literal["gaussian", "bernoulli"] = param(
+        "gaussian", "likelihood of a value given its code: gaussian for real values, bernoulli for binary ones")
     batch_size: int = param(256, "rows per step", unit="rows", low=1)
     pretraining: Literal["stacked", "plain"] = param(
-        "stacked", "stacked: layer by layer with corrupted inputs, then end to end; plain: end to end only")
+        "plain", "plain: end to end; stacked: layer by layer with corrupted inputs first")
     layer_epochs: int = param(10, "stacked pretraining: epochs of each layer", unit="epochs", low=0)
     pretrain_epochs: int = param(50, "epochs of pretraining end to end", unit="epochs", low=0)
     pretrain_learning_rate: float = param(1e-3, "Adam's rate in pretraining", above=0)
@@ -44,15 +45,12 @@ class AutoencoderMethod(Method):
 
     def __init__(self, params: AutoencoderParams, n_clusters: int, data: DataSpec):
         super().__init__(params, n_clusters, data)
+        if params.decoder == "bernoulli" and not data.unit_range:
+            raise ArgumentError("decoder: expected gaussian for values outside [0, 1], got bernoulli; use --scaling unit or "
+                                "decoder=gaussian")
         widths = (self.features, *params.hidden)
         self.encoder = Mlp(*widths, self.outputs_per_code * params.latent_dim)
         self.decoder = Mlp(params.latent_dim, *reversed(widths))
-
-    @property
-    def bernoulli(self) -> bool:
-        """Whether a value is modelled as a probability (Bernoulli) or as a real number (Gaussian)."""
-        kind = self.params.decoder
-        return kind == "bernoulli" or kind == "auto" and self.data.unit_range
 
     def embed(self, x: Tensor) -> Tensor:
         """(B, *shape) → (B, Z), the code."""
@@ -71,9 +69,12 @@ class AutoencoderMethod(Method):
     def _code(self, output: Tensor) -> Tensor:
         return output[:, : self.params.latent_dim]
 
+    def _mean(self, output: Tensor) -> Tensor:
+        """The decoder's mean of each value; a sigmoid keeps it in [0, 1] where all values lie."""
+        return torch.sigmoid(output) if self.data.unit_range else output
+
     def _reconstruct(self, nets, batch, run: Run) -> Tensor:
-        restored = nets.decoder(self._code(nets.encoder(batch.x)))
-        restored = torch.sigmoid(restored) if self.bernoulli else restored
+        restored = self._mean(nets.decoder(self._code(nets.encoder(batch.x))))
         return F.mse_loss(restored, batch.x.flatten(1))
 
     def _layer_step(self, depth: int):
@@ -87,7 +88,7 @@ class AutoencoderMethod(Method):
             code = nets.encoder(target * keep, depth, depth + 1)
             code = self._code(code) if depth + 1 == layers else code
             restored = nets.decoder(code, layers - 1 - depth, layers - depth)
-            restored = torch.sigmoid(restored) if depth == 0 and self.bernoulli else restored
+            restored = self._mean(restored) if depth == 0 else restored
             return F.mse_loss(restored, target)
 
         return step

@@ -14,9 +14,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ..config import Params, param
-from ..data.source import DataSpec
-from ..engine.stage import Every, Group, Pass, Stage, Train, Update
+from deepclust_accel.config import Params, param
+from deepclust_accel.data.source import DataSpec
+from deepclust_accel.engine.stage import Every, Group, Pass, Stage, Train, Update
 
 __all__ = ["DataSpec", "Every", "Group", "Method", "MethodInfo", "Params", "Pass", "Train", "Update", "param"]
 

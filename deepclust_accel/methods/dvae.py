@@ -13,45 +13,62 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import ops
-from ..cluster.kmeans import kmeans
-from ..engine.run import Run
-from ..nn.mixture import DiagonalMixture
-from ..nn.mlp import Mlp
-from .autoencoder import AutoencoderMethod, AutoencoderParams
-from .base import DataSpec, Group, MethodInfo, Pass, Stage, Train, param
+from deepclust_accel import ops
+from deepclust_accel.cluster.kmeans import kmeans
+from deepclust_accel.engine.run import Run
+from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams
+from deepclust_accel.methods.base import DataSpec, Group, MethodInfo, Pass, Stage, Train, param
+from deepclust_accel.nn.mixture import DiagonalMixture
+from deepclust_accel.nn.mlp import Mlp
 
 __all__ = ["Dvae", "DvaeParams"]
 
 
 @dataclass
 class DvaeParams(AutoencoderParams):
-    """Settings of dvae; defaults are the paper's where it states them."""
+    """Settings of dvae; defaults are the paper's where it states them, and say so where it does not."""
 
     batch_size: int = param(300, "rows per step; the similarity loss is over all pairs of them", unit="rows", low=1)
     n_init: int = param(20, "restarts of the k-means that gives the pseudo-labels", low=1)
-    classifier_epochs: int = param(50, "epochs of training the classifier on pseudo-labels", unit="epochs", low=0)
-    epochs: int = param(300, "epochs of joint training; the paper gives no number", unit="epochs", low=0)
-    warmup_epochs: int = param(50, "joint epochs without the similarity loss (the paper's T)", unit="epochs", low=0)
+    classifier_epochs: int = param(100, "epochs of the classifier on pseudo-labels (not in the paper)", unit="epochs", low=0)
+    classifier_learning_rate: float = param(1e-2, "Adam's rate for it (not in the paper)", above=0)
+    epochs: int = param(150, "epochs of joint training (not in the paper)", unit="epochs", low=0)
+    warmup_epochs: int = param(50, "joint epochs before the similarity loss joins, the paper's T", unit="epochs", low=0)
     learning_rate: float = param(2e-3, "Adam's rate at the start of joint training", above=0)
     decay: float = param(0.9, "factor on the rate every decay_epochs", above=0, high=1)
     decay_epochs: int = param(10, "epochs between two decays of the rate", unit="epochs", low=1)
     adam_eps: float = param(1e-4, "Adam's eps (VaDE's code)", above=0)
     beta: float = param(1.0, "weight of the similarity loss; the paper takes the largest that trains", low=0)
+    beta_per: Literal["row", "value"] = param(
+        "value", "beta weighs the similarity loss against the ELBO of a row, as printed (row), or of one value of a row, as "
+        "code with mean losses has it (value: beta times D)")
     normalization: Literal["pairs", "rows"] = param(
-        "pairs", "divide the similarity loss by N² as printed (pairs), or by N, a mean over rows (rows)")
+        "rows", "the similarity loss is divided by N², as printed (pairs), or is a mean over rows, as in CCLP's code (rows)")
     detach_weights: bool = param(False, "treat the weights w_ij of the similarity loss as constants")
-    reconstruction_variance: float = param(0.5, "λ, variance of the gaussian decoder (0.5 gives VaDE's squared error)",
-                                           above=0)
+    reconstruction_variance: float | None = param(
+        None, "λ, variance of the gaussian decoder; none: the pretrained autoencoder's mean squared residual", above=0)
+    code_scale: float | None = param(
+        0.5, "codes are rescaled to this mean standard deviation after pretraining; none leaves them", above=0)
+    posterior_share: float = param(
+        0.135, "variance of q(z|x) at the start, as a share of the variance within clusters", above=0)
 
 
 class Dvae(AutoencoderMethod):
     """Variational autoencoder + mixture prior + classifier + Wasserstein similarity loss (Ma 2022).
 
-    Differs from the paper: nothing that it states; where it is silent the defaults are VaDE's (Adam with eps 1e-4,
-    Gaussian decoder variance 0.5) or ours (epochs, pretraining). Cost of an epoch: O(N·weights) + O(N·batch·(Z + K)) for the
-    similarity loss, in O(batch) memory. Assumes known K and roughly Gaussian clusters in the code. Known failure: with
-    normalization="pairs" the similarity term is thousands of times smaller than the ELBO and moves little.
+    Readings taken where the paper is silent or cannot be meant literally; each is a setting:
+
+    - Grey values are real numbers: gaussian decoder, with λ measured on the pretrained autoencoder (``λ`` is "predefined").
+    - Codes get a common scale, encoder and decoder compensating: 1 / (1 + D) has a fixed unit of length, and D of a
+      pretrained code can be 100, where the similarity loss has no gradient left.
+    - q(z|x) starts narrow inside the clusters: with a fresh log-variance head its spread is that of all codes, and the
+      first joint epoch undoes the initialisation.
+    - The similarity loss as printed (``normalization="pairs"``, ``beta_per="row"``) is four orders of magnitude below the
+      ELBO and changes nothing; the defaults give it a weight that matters.
+
+    Cost of an epoch: O(N·weights) + O(N·batch·(Z + K)) for the similarity loss, in O(batch) memory. Assumes known K and
+    roughly Gaussian clusters in the code. Known failure: it refines the clusters that k-means finds in the pretrained code;
+    classes that those merge stay merged.
     """
 
     info = MethodInfo("dvae", "Ma, Math. Biosci. Eng. 2022", "VAE, mixture prior, Wasserstein similarity loss", distributed=False)
@@ -64,13 +81,14 @@ class Dvae(AutoencoderMethod):
         # Printed "10C (C = 10) or 10CC (C < 10)": a linear softmax layer, behind one hidden layer of width C when C < 10.
         self.classifier = Mlp(latent, k, k) if k < 10 else Mlp(latent, k)
         self.mixture = DiagonalMixture(k, latent)
+        self.register_buffer("reconstruction_variance", torch.tensor(params.reconstruction_variance or 1.0))
 
     def plan(self) -> list[Stage]:
         """Pretrain, k-means pseudo-labels, classifier, joint training (Algorithm 1, sect. 3.4)."""
         p = self.params
         joint = Group(("encoder", "decoder", "classifier", "mixture"), p.learning_rate, options={"eps": p.adam_eps},
                       decay=lambda epoch: p.decay ** (epoch // p.decay_epochs))
-        classify = Group(("classifier",), p.learning_rate)
+        classify = Group(("classifier",), p.classifier_learning_rate)
         return [
             *self.pretraining(),
             Pass("init-mixture", self._init_mixture),
@@ -87,42 +105,57 @@ class Dvae(AutoencoderMethod):
         return self.mixture.mean
 
     def _init_mixture(self, run: Run) -> None:
+        p = self.params
+        if p.reconstruction_variance is None:
+            residual = run.collect(lambda x: (self._mean(self.decoder(self.embed(x))) - x.flatten(1)).square().mean(1))
+            self.reconstruction_variance.copy_(residual.mean().clamp_min(1e-6))
+        if p.code_scale is not None:
+            self._rescale(run.collect(self.embed).std(0, unbiased=False).mean() / p.code_scale)
         codes = run.collect(self.embed)
-        found = kmeans(codes, self.n_clusters, generator=run.shared_generator, n_init=self.params.n_init,
-                       sum_ranks=run.sum_ranks)
+        found = kmeans(codes, self.n_clusters, generator=run.shared_generator, n_init=p.n_init, sum_ranks=run.sum_ranks)
+        labels = found.labels.to(codes.device)
         self.mixture.mean.copy_(found.centers)
-        self.mixture.set_from_clusters(codes, found.labels.to(codes.device))
+        self.mixture.set_from_clusters(codes, labels)
+        within = (codes - self.mixture.mean[labels]).square().mean(0).clamp_min(1e-6)
+        head = self.encoder.layers[-1]
+        head.weight[p.latent_dim:] = 0
+        head.bias[p.latent_dim:] = torch.log(within * p.posterior_share)
+
+    def _rescale(self, factor: Tensor) -> None:
+        """Divide the codes by ``factor`` and let the decoder undo it, so that reconstructions stay as they are."""
+        latent, factor = self.params.latent_dim, factor.clamp_min(1e-6)
+        self.encoder.layers[-1].weight[:latent] /= factor
+        self.encoder.layers[-1].bias[:latent] /= factor
+        self.decoder.layers[0].weight *= factor
 
     def _classify(self, nets, batch, run: Run) -> Tensor:
         with torch.no_grad():
             z = self._code(nets.encoder(batch.x))
             pseudo = torch.cdist(z, self.mixture.mean).argmin(1)  # the k-means label: means are its centers until now
-        return F.cross_entropy(nets.classifier(z), pseudo)
+        logits = nets.classifier(z)
+        run.log(agreement=(logits.argmax(1) == pseudo).double().mean())
+        return F.cross_entropy(logits, pseudo)
 
     def _joint(self, nets, batch, run: Run) -> Tensor:
         p = self.params
         mu, log_variance = nets.encoder(batch.x).chunk(2, dim=1)
         sigma = torch.exp(0.5 * log_variance)
-        noise = torch.randn(mu.shape, generator=run.generator, device=mu.device, dtype=mu.dtype)
-        z = mu + sigma * noise
+        z = mu + sigma * torch.randn(mu.shape, generator=run.generator, device=mu.device, dtype=mu.dtype)
         log_gamma = torch.log_softmax(nets.classifier(z), 1)
-        gamma = log_gamma.exp()
 
         reconstruction = self._reconstruction(nets.decoder(z), batch.x.flatten(1))
-        energy, log_weights = nets.mixture(mu, log_variance)
-        kl_gaussian = 0.5 * (gamma * energy).sum(1).mean() - 0.5 * (1 + log_variance).sum(1).mean()
-        kl_cluster = (gamma * (log_gamma - log_weights)).sum(1).mean()
-        loss = reconstruction + kl_gaussian + kl_cluster                                             # eq. 3.6
+        kl_gaussian, kl_cluster = (term.mean() for term in nets.mixture(mu, log_variance, log_gamma))
+        loss = reconstruction + kl_gaussian + kl_cluster  # eq. 3.6
 
-        similarity = ops.wasserstein_similarity(mu, sigma, gamma, normalization=p.normalization,
-                                                detach_weights=p.detach_weights)                     # eq. 3.9
+        similarity = ops.wasserstein_similarity(mu, sigma, log_gamma.exp(), normalization=p.normalization,
+                                                detach_weights=p.detach_weights)  # eq. 3.9
         if run.epoch >= p.warmup_epochs:
-            loss = loss + p.beta * similarity                                                        # eq. 3.14
+            loss = loss + p.beta * (self.features if p.beta_per == "value" else 1) * similarity  # eq. 3.14
         run.log(reconstruction=reconstruction, kl_gaussian=kl_gaussian, kl_cluster=kl_cluster, similarity=similarity)
         return loss
 
     def _reconstruction(self, output: Tensor, x: Tensor) -> Tensor:
-        """Mean over rows of -log p(x | z), summed over the values of a row."""
-        if self.bernoulli:
+        """Mean over rows of -log p(x | z) summed over the values of a row, but for a constant."""
+        if self.params.decoder == "bernoulli":
             return F.binary_cross_entropy_with_logits(output, x, reduction="none").sum(1).mean()
-        return (output - x).square().sum(1).mean() / (2 * self.params.reconstruction_variance)
+        return (self._mean(output) - x).square().sum(1).mean() / (2 * self.reconstruction_variance)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..engine.run import Run
-from .ae_kmeans import nearest_one_hot
-from .base import DataSpec, Method, MethodInfo, Params, Pass, Stage, param
+from deepclust_accel.engine.run import Run
+from deepclust_accel.methods.ae_kmeans import nearest_one_hot
+from deepclust_accel.methods.base import DataSpec, Method, MethodInfo, Params, Pass, Stage, param
 
 __all__ = ["KMeans", "KMeansParams", "PcaKMeans", "PcaKMeansParams"]
 

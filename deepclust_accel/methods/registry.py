@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass
 from importlib import metadata
 
-from ..config import nearest
-from ..errors import PluginError
+from deepclust_accel.config import nearest
+from deepclust_accel.errors import PluginError
 
 __all__ = ["GROUP", "Entry", "entries", "load", "register"]
 

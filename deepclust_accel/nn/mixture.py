@@ -21,17 +21,24 @@ class DiagonalMixture(nn.Module):
         self.mean = nn.Parameter(torch.zeros(n_clusters, latent))
         self.log_variance = nn.Parameter(torch.zeros(n_clusters, latent))
 
-    def forward(self, mu: Tensor, log_variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Compare Gaussians N(mu_i, exp(log_variance_i)) with every component.
+    def forward(self, mu: Tensor, log_variance: Tensor, log_gamma: Tensor) -> tuple[Tensor, Tensor]:
+        """Divergence of q(z, c | x) = N(mu_i, exp(log_variance_i)) γ_ic from this mixture, in its two parts.
+
+        Args:
+            mu, log_variance: (N, Z) of the Gaussians.
+            log_gamma: (N, K) log-probabilities of the clusters.
 
         Returns:
-            A (N, K), A_ik = Σ_m [log σ²_km + (exp(log_variance_im) + (mu_im - mean_km)²) / σ²_km]   (Ma 2022, eq. 3.6)
-            log π (K,).
+            (N,) Σ_k γ_ik KL(N_i ‖ N_k) and (N,) KL(γ_i ‖ π), both ≥ 0; the terms of Ma 2022, eq. 3.6 without the
+            reconstruction (VaDE, eq. 12). Cost O(N K Z) time and memory.
         """
+        gamma = log_gamma.exp()
         precision = torch.exp(-self.log_variance)
-        spread = log_variance.exp() @ precision.T
         distance = ((mu[:, None] - self.mean).square() * precision).sum(-1)
-        return self.log_variance.sum(-1) + spread + distance, torch.log_softmax(self.logits, 0)
+        energy = self.log_variance.sum(-1) + log_variance.exp() @ precision.T + distance  # A_ik
+        kl_gaussian = 0.5 * (gamma * energy).sum(1) - 0.5 * (1 + log_variance).sum(1)
+        kl_cluster = (gamma * (log_gamma - torch.log_softmax(self.logits, 0))).sum(1)
+        return kl_gaussian, kl_cluster
 
     @torch.no_grad()
     def set_from_clusters(self, z: Tensor, labels: Tensor, floor: float = 1e-6) -> None:
