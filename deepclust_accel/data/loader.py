@@ -1,0 +1,136 @@
+"""Batches in an order that depends on nothing but seed, stage and epoch.
+
+No counter, no worker process, no global random state: an epoch can be asked for again, out of turn, after a resume or
+on another number of ranks, and shows the same global batches.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from ..errors import ArgumentError, DataError
+from .scaling import Scaling
+from .source import Batch, DataSource, known_rows
+
+
+class Loader:
+    """Scaled batches of a source, for one of W ranks.
+
+    Args:
+        source: Where rows come from.
+        seed: Any integer >= 0; with stage and epoch it fixes the order.
+        scaling: Applied to every batch.
+        dtype: Of ``Batch.x``.
+        device: Of ``Batch.x`` and ``Batch.index``. Rows travel in their stored dtype and are scaled over there.
+
+    Cost: a batch is one gather of its rows, one conversion and the scaling; an epoch holds one permutation of all
+    rows (8 bytes each).
+
+    Raises:
+        DataError: No rows, an unknown number of rows, or rows of another shape than the scaling was fitted to.
+        ArgumentError: A negative seed.
+    """
+
+    def __init__(self, source: DataSource, *, seed: int, scaling: Scaling | None = None,
+                 dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"):
+        if seed < 0:
+            raise ArgumentError(f"seed: expected an integer >= 0, got {seed}")
+        self.source = source
+        self.rows = known_rows(source)
+        self.seed = int(seed)
+        self.scaling = Scaling() if scaling is None else scaling
+        self.scaling.check_shape(source.spec.shape)
+        self.dtype = dtype
+        self.device = torch.device(device)
+
+    def epoch(self, *, stage: int, epoch: int, batch_size: int, rank: int = 0, world_size: int = 1,
+              equal_shards: bool = False) -> Iterator[Batch]:
+        """This rank's batches of one shuffled epoch.
+
+        Global batch b is the rows ``[b*B*W, (b+1)*B*W)`` of one permutation shared by all ranks; each rank has a
+        contiguous part of it. So W ranks with batch size B see what one process sees with batch size B*W.
+
+        Args:
+            stage: Number of the stage; together with epoch and seed it fixes the permutation.
+            epoch: Number of the epoch.
+            batch_size: Rows per rank and step, B.
+            rank: This rank.
+            world_size: Number of ranks, W.
+            equal_shards: Drop the ragged end, so that every rank has B rows in every step; where there are fewer than
+                B*W rows, one step of N // W rows on every rank. Otherwise every row comes exactly once: the last global
+                batch is shorter and split as evenly as can be. A rank's part of it is empty if it has fewer than W
+                rows; the number of steps is the same on all ranks in any case.
+
+        Raises:
+            ArgumentError: A batch size, rank or world size out of range.
+            DataError: equal_shards with fewer rows than ranks.
+        """
+        steps = self.steps(batch_size, world_size, equal_shards)
+        _check_rank(rank, world_size)
+        return self._shuffled(steps, (stage, epoch), batch_size, rank, world_size, equal_shards)
+
+    def sequential(self, *, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
+        """Every row once, in row order; each rank has one contiguous part.
+
+        Rank r has the rows ``[r*N // W, (r+1)*N // W)``. Nothing is padded or dropped and no batch is empty, so
+        the number of batches may differ by one between ranks, and a rank has none if there are fewer rows than ranks.
+
+        Raises:
+            ArgumentError: A batch size, rank or world size out of range.
+        """
+        _check_sizes(batch_size, world_size)
+        _check_rank(rank, world_size)
+        first, last = _part(self.rows, rank, world_size)
+        starts = range(first, last, batch_size)
+        return (self._batch(np.arange(start, min(start + batch_size, last), dtype=np.int64)) for start in starts)
+
+    def steps(self, batch_size: int, world_size: int = 1, equal_shards: bool = False) -> int:
+        """Number of batches that ``epoch`` yields on every rank; at least 1.
+
+        Raises:
+            ArgumentError: A batch size or world size below 1.
+            DataError: equal_shards with fewer rows than ranks.
+        """
+        _check_sizes(batch_size, world_size)
+        if not equal_shards:
+            return -(-self.rows // (batch_size * world_size))
+        if self.rows < world_size:
+            raise DataError(f"data: expected at least one row for each of {world_size} ranks, got {self.rows}; "
+                            "use fewer processes")
+        return max(1, self.rows // (batch_size * world_size))
+
+    def _shuffled(self, steps: int, key: tuple[int, int], batch_size: int, rank: int, world_size: int,
+                  equal_shards: bool) -> Iterator[Batch]:
+        order = self._order(*key)
+        together = batch_size * world_size
+        for step in range(steps):
+            rows = order[step * together : (step + 1) * together]
+            if equal_shards:
+                rows = rows[: len(rows) // world_size * world_size]
+            first, last = _part(len(rows), rank, world_size)
+            yield self._batch(rows[first:last])
+
+    def _order(self, stage: int, epoch: int) -> np.ndarray:
+        sequence = np.random.SeedSequence(self.seed, spawn_key=(stage, epoch))
+        return np.random.Generator(np.random.PCG64(sequence)).permutation(self.rows)
+
+    def _batch(self, index: np.ndarray) -> Batch:
+        x = self.source.take(index).to(self.device)
+        return Batch(self.scaling.apply(x, self.dtype), torch.from_numpy(index.copy()).to(self.device))
+
+
+def _part(count: int, rank: int, world_size: int) -> tuple[int, int]:
+    return rank * count // world_size, (rank + 1) * count // world_size
+
+
+def _check_sizes(batch_size: int, world_size: int) -> None:
+    if batch_size < 1:
+        raise ArgumentError(f"batch_size: expected an integer >= 1, got {batch_size}")
+    if world_size < 1:
+        raise ArgumentError(f"world_size: expected an integer >= 1, got {world_size}")
+
+
+def _check_rank(rank: int, world_size: int) -> None:
+    if not 0 <= rank < world_size:
+        raise ArgumentError(f"rank: expected 0 <= rank < {world_size}, got {rank}")

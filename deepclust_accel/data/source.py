@@ -1,0 +1,167 @@
+"""Rows by number: what every kind of input must offer, and the arrays that offer it.
+
+A source hands out raw rows in the dtype they are stored in; the loader converts one batch at a time. That keeps a
+memory map a map and uint8 pixels one byte each, however large the data.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DataError
+
+_HASH_BYTES = 64 << 20  # data up to this size are hashed whole; 64 MiB take about 0.1 s
+_HASH_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a method may know of the data before it sees any.
+
+    Attributes:
+        shape: Shape of one row, without the batch axis.
+        rows: Number of rows; None for a stream of unknown length.
+        unit_range: Every value is known to lie in [0, 1] once scaled.
+    """
+
+    shape: tuple[int, ...]
+    rows: int | None
+    unit_range: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows, ready for a network.
+
+    Attributes:
+        x: (B, *shape) float32, scaled; owned by the batch, never a view of the stored data.
+        index: (B,) int64, the global row number of each row of x.
+    """
+
+    x: Tensor
+    index: Tensor
+
+
+@runtime_checkable
+class DataSource(Protocol):
+    """Rows that can be read by number, in any order, any number of times."""
+
+    spec: DataSpec
+
+    def take(self, index: np.ndarray) -> Tensor:
+        """Copy rows ``index`` (B,) int64 into a new (B, *shape) tensor of the stored dtype."""
+        ...
+
+
+class ArraySource:
+    """Rows of a NumPy array, memory map or tensor of rank 2 to 4, whose first axis counts rows.
+
+    The array is referred to, never copied; ``array`` is the object that was given (for bool: a uint8 view of it,
+    for a tensor: detached), so a memory map stays one. ``take`` costs one gather of the asked rows.
+
+    Raises:
+        DataError: Rank outside 2..4, no rows, no columns, or values that are not real numbers.
+    """
+
+    def __init__(self, array: np.ndarray | Tensor, *, name: str = "data"):
+        if isinstance(array, Tensor):
+            self.array = _checked_tensor(array, name)
+            self._rows = self.array
+        elif isinstance(array, np.ndarray):
+            self.array = _checked_array(array, name)
+            # a plain view: indexing a memmap itself would wrap every batch in a memmap object
+            self._rows = self.array.view(np.ndarray)
+        else:
+            raise DataError(f"{name}: expected a NumPy array or a tensor, got {type(array).__name__}; convert it first")
+        _check_shape(tuple(self.array.shape), name)
+        self.spec = DataSpec(tuple(int(n) for n in self.array.shape[1:]), int(self.array.shape[0]))
+
+    def take(self, index: np.ndarray) -> Tensor:
+        """Copy rows ``index`` (B,) int64 into a new (B, *shape) tensor of the stored dtype, on the array's device.
+
+        Extended-precision floats become float64, since torch has no such dtype.
+        """
+        if isinstance(self._rows, Tensor):
+            return self._rows.index_select(0, torch.from_numpy(index).to(self._rows.device))
+        rows = self._rows[index]
+        if rows.dtype == np.longdouble:
+            rows = rows.astype(np.float64)
+        elif not rows.dtype.isnative:
+            rows = rows.astype(rows.dtype.newbyteorder("="))
+        return torch.from_numpy(np.ascontiguousarray(rows))
+
+
+def fingerprint(source: DataSource) -> str:
+    """Hash of shape, stored dtype and content, to recognise the same data again: 32 hexadecimal digits.
+
+    Data up to 64 MiB are hashed whole. Of larger data at most 4096 evenly spaced rows (first and last among them) are
+    hashed, 64 MiB at most, so a change of other rows goes unnoticed. Equal content gives equal hashes whether it lies
+    in an array, a memory map or a tensor.
+
+    Raises:
+        DataError: The source has no known number of rows.
+    """
+    rows = known_rows(source)
+    first = source.take(np.zeros(1, dtype=np.int64))
+    row_bytes = max(1, first.numel() * first.element_size())
+    if rows * row_bytes <= _HASH_BYTES:
+        picked = np.arange(rows, dtype=np.int64)
+    else:
+        count = max(2, min(_HASH_ROWS, _HASH_BYTES // row_bytes))
+        picked = np.linspace(0, rows - 1, count).astype(np.int64)
+    digest = hashlib.blake2b(repr((rows, tuple(source.spec.shape), str(first.dtype))).encode(), digest_size=16)
+    step = max(1, (1 << 20) // row_bytes)
+    for start in range(0, len(picked), step):
+        part = source.take(picked[start : start + step]).cpu().contiguous()
+        digest.update(part.view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def known_rows(source: DataSource) -> int:
+    """Number of rows of a source.
+
+    Raises:
+        DataError: It is unknown (a stream) or zero.
+    """
+    rows = source.spec.rows
+    if rows is None:
+        raise DataError("data: expected a known number of rows, got a stream; save it to a .npy file first")
+    if rows < 1:
+        raise DataError("data: expected at least one row, got none; check how it was selected")
+    return rows
+
+
+def _checked_array(array: np.ndarray, name: str) -> np.ndarray:
+    if isinstance(array, np.ma.MaskedArray):
+        raise DataError(f"{name}: expected plain numbers, got a masked array; fill the masked values first")
+    kind = array.dtype.kind
+    if kind == "b":
+        return array.view(np.uint8)
+    if kind in "uif":
+        return array
+    what = {"O": "Python objects", "c": "complex numbers", "U": "text", "S": "text", "T": "text", "V": "records"}
+    got = what.get(kind, "dates or times" if kind in "mM" else f"dtype {array.dtype}")
+    raise DataError(f"{name}: expected real numbers, got {got} ({array.dtype}); convert to a numeric dtype first")
+
+
+def _checked_tensor(array: Tensor, name: str) -> Tensor:
+    if array.layout != torch.strided or array.is_quantized:
+        raise DataError(f"{name}: expected a dense tensor, got layout {array.layout}; make it dense with .to_dense()")
+    if array.is_complex():
+        raise DataError(f"{name}: expected real numbers, got {array.dtype}; take real part or magnitude first")
+    array = array.detach()
+    return array.view(torch.uint8) if array.dtype == torch.bool else array
+
+
+def _check_shape(shape: tuple[int, ...], name: str) -> None:
+    if not 2 <= len(shape) <= 4:
+        hint = "reshape one column to (rows, 1)" if len(shape) < 2 else "flatten each row"
+        raise DataError(f"{name}: expected 2 to 4 dimensions, rows first, got shape {shape}; {hint}")
+    if shape[0] == 0:
+        raise DataError(f"{name}: expected at least one row, got shape {shape}; check how it was selected")
+    if 0 in shape:
+        raise DataError(f"{name}: expected at least one column, got shape {shape}; check how it was selected")
