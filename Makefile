@@ -31,7 +31,7 @@ $(VENV)/.torch:
 # Without build isolation, so that the native library is compiled against the torch that will load it.
 $(VENV)/.installed: $(VENV)/.torch pyproject.toml setup.py $(NATIVE_SOURCES)
 	$(BIN)/pip install --quiet "setuptools>=77" "pybind11>=2.13" "ninja>=1.11" wheel
-	$(BIN)/pip install --quiet --no-build-isolation --editable ".[report]"
+	$(BIN)/pip install --quiet --no-build-isolation --editable .
 	@cat deepclust_accel/_native_missing.txt 2>/dev/null || true
 	touch $@
 

@@ -176,7 +176,9 @@ def fit(settings: Settings, source: DataSource, *, checkpoint: Path | None = Non
 
 
 def check_input(settings: Settings, source: DataSource) -> DataSpec:
-    """Refuse numbers of clusters and rows that cannot be clustered; return the source's spec."""
+    """Refuse seeds, numbers of clusters and rows that cannot be used; return the source's spec."""
+    if settings.seed < 0:
+        raise ArgumentError(f"seed: expected a whole number of at least 0, got {settings.seed}; choose another")
     spec, k = source.spec, settings.n_clusters
     if spec.rows is not None and spec.rows < 2:
         raise DataError(f"data: expected at least 2 rows, got {spec.rows} (n_samples = {spec.rows}); give more rows")

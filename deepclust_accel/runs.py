@@ -1,6 +1,6 @@
 """The run folder: what a fit leaves on disk, written whole or not at all, and read back without pickle.
 
-    run.json            method, parameters and their origin, data, versions, kernels, scores; written last
+    run.json            method, parameters and their origin, data, versions, kernels, scores; says whether the run is finished
     model.safetensors   network and scaling
     labels.npy          (N,) int64            probabilities.npy   (N, K) float32
     history.jsonl       a record an epoch     report.html         the page to look at

@@ -17,7 +17,7 @@ from deepclust_accel.config import to_mapping
 from deepclust_accel.data import Data, fingerprint, open_data
 from deepclust_accel.engine.checkpoint import Checkpoint, compare
 from deepclust_accel.engine.monitor import watcher
-from deepclust_accel.errors import ArgumentError, DataError, DcaccelError
+from deepclust_accel.errors import ArgumentError, DataError
 from deepclust_accel.fitting import FitResult, Settings
 
 __all__ = ["FitRequest", "open_labels", "run_fit"]
@@ -75,7 +75,7 @@ def run_fit(request: FitRequest, *, quiet: bool = False, say: Callable[[str], No
 
     result = fitting.fit(settings, data.source, checkpoint=request.out / runs.CHECKPOINT, resume=request.resume,
                          history_path=request.out / runs.HISTORY, watcher=watcher(sys.stderr, quiet), on_start=begin)
-    return _finish(request, started, result, data, truth, say)
+    return _finish(request, started, result, data, truth)
 
 
 def open_labels(path: Path | None, data: Data) -> np.ndarray | None:
@@ -118,8 +118,8 @@ def _finished(folder: Path, settings: Settings, data: Data) -> dict[str, Any] | 
     return record
 
 
-def _finish(request: FitRequest, started: dict[str, Any], result: FitResult, data: Data, truth: np.ndarray | None,
-            say: Callable[[str], None]) -> dict[str, Any]:
+def _finish(request: FitRequest, started: dict[str, Any], result: FitResult, data: Data,
+            truth: np.ndarray | None) -> dict[str, Any]:
     """Assign all rows, score them, write results, report and record, then drop the snapshots."""
     out, begin = request.out, time.monotonic()
     probabilities = result.model.probabilities(data.source)
@@ -134,14 +134,10 @@ def _finish(request: FitRequest, started: dict[str, Any], result: FitResult, dat
         "scores": None if truth is None else metrics.scores(truth, labels),
         "label_free": metrics.label_free(codes, labels, seed=0),
         "model": runs.save_model(out, result.model),
+        "report": str(out / "report.html"),
     }
-    try:
-        page = report.write(out, record, result.history, labels, probabilities, codes, data, truth)
-        record["report"] = str(page)
-    except DcaccelError as problem:
-        record["report"] = None
-        say(f"no report: {problem}")
-    runs.write_record(out, record)
+    runs.write_record(out, record)  # before the page, so that nothing can take the result away any more
+    report.write(out, record, result.history, labels, probabilities, codes, data, truth)
     Checkpoint(out / runs.CHECKPOINT, {}).remove()
     return record
 

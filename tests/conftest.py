@@ -1,7 +1,11 @@
 """Fixtures for the whole suite: the devices to test on, and one thread, so that numbers do not depend on the machine."""
 
+import hypothesis
 import pytest
 import torch
+
+hypothesis.settings.register_profile("shared-machine", deadline=None)  # a slow neighbour is not a failure
+hypothesis.settings.load_profile("shared-machine")
 
 
 @pytest.fixture(autouse=True)

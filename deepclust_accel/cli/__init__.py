@@ -34,8 +34,10 @@ def main() -> None:
         app()
     except DcaccelError as problem:
         _stop(f"{problem}", 2)
-    except KeyboardInterrupt:
-        _stop("interrupted; add --resume to the same command to go on where it stopped", 130)
+    except SystemExit as end:
+        if end.code == 130:  # typer's code for Ctrl-C
+            say("dcaccel: interrupted; a fit goes on where it stopped with the same command and --resume")
+        raise
     except BrokenPipeError:
         sys.exit(0)
     except MemoryError as problem:

@@ -16,7 +16,7 @@ def report(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write RUN/report.html anew, for example after an update or when matplotlib was missing at the fit."""
+    """Write RUN/report.html anew, for example after an update."""
     from deepclust_accel.workflow import redraw
 
     page = redraw(run, data)

@@ -72,6 +72,10 @@ class Run:
         with torch.no_grad():
             return torch.cat([function(batch.x) for batch in self.batches()])
 
+    def row_numbers(self) -> Tensor:
+        """(n_local,) int64 global numbers of the rows that :meth:`batches` and :meth:`collect` go through."""
+        return torch.cat([batch.index for batch in self.batches()])
+
     def gather_rows(self, rows: Tensor) -> Tensor:
         """(n, …) per rank → (W n, …), differentiable."""
         return collectives.gather_rows(rows)

@@ -32,7 +32,7 @@ class DvaeParams(AutoencoderParams):
     n_init: int = param(20, "restarts of the k-means that gives the pseudo-labels", low=1)
     classifier_epochs: int = param(100, "epochs of the classifier on pseudo-labels (not in the paper)", unit="epochs", low=0)
     classifier_learning_rate: float = param(1e-2, "Adam's rate for it (not in the paper)", above=0)
-    epochs: int = param(150, "epochs of joint training (not in the paper)", unit="epochs", low=0)
+    epochs: int = param(100, "epochs of joint training (not in the paper)", unit="epochs", low=0)
     warmup_epochs: int = param(50, "joint epochs before the similarity loss joins, the paper's T", unit="epochs", low=0)
     learning_rate: float = param(2e-3, "Adam's rate at the start of joint training", above=0)
     decay: float = param(0.9, "factor on the rate every decay_epochs", above=0, high=1)
@@ -112,7 +112,7 @@ class Dvae(AutoencoderMethod):
         if p.code_scale is not None:
             self._rescale(run.collect(self.embed).std(0, unbiased=False).mean() / p.code_scale)
         codes = run.collect(self.embed)
-        found = kmeans(codes, self.n_clusters, generator=run.shared_generator, n_init=p.n_init, sum_ranks=run.sum_ranks)
+        found = kmeans(codes, self.n_clusters, generator=run.shared_generator, n_init=p.n_init, sum_ranks=run.sum_ranks, index=run.row_numbers())
         labels = found.labels.to(codes.device)
         self.mixture.mean.copy_(found.centers)
         self.mixture.set_from_clusters(codes, labels)
