@@ -100,18 +100,20 @@ class Bars(Silent):
     """One live bar a stage on a terminal, left in place with its time when the stage ends."""
 
     def __init__(self, stream: TextIO):
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        self._progress = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
-                                  TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[terms]}"),
-                                  console=Console(file=stream), refresh_per_second=4)
-        self._task, self._steps, self._done, self._shown = None, 1, 0, 0.0
+        self._stream = stream
+        self._steps, self._done, self._shown = 1, 0, 0.0
 
     def begin_stage(self, number: int, total: int, name: str, epochs: int, steps: int) -> None:
         """Open a bar that counts epochs."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
         self._steps, self._done = max(1, steps), 0
-        self._task = self._progress.add_task(f"[{number}/{total}] {name}", total=epochs or 1, terms="")
+        count = TextColumn("{task.completed:.0f}/{task.total} epochs") if epochs else TextColumn("")
+        self._progress = Progress(TextColumn(f"[{number}/{total}] {name:<18}", markup=False), BarColumn(30), count, TimeElapsedColumn(),
+                                  TimeRemainingColumn(), TextColumn("{task.fields[loss]}"),
+                                  console=Console(file=self._stream), refresh_per_second=4)
+        self._task = self._progress.add_task(name, total=epochs or 1, loss="")
         self._progress.start()
 
     def step(self) -> None:
@@ -119,16 +121,17 @@ class Bars(Silent):
         self._done += 1
         if time.monotonic() - self._shown > 0.2:
             self._shown = time.monotonic()
-            self._progress.update(self._task, completed=round(self._done / self._steps, 1))
+            self._progress.update(self._task, completed=self._done / self._steps)
 
     def end_epoch(self, record: dict) -> None:
-        """Show the means of the epoch."""
-        self._progress.update(self._task, completed=record["epoch"] + 1, terms=terms(record))
+        """Show the loss of the epoch; the other terms are in the history."""
+        self._done = (record["epoch"] + 1) * self._steps
+        losses = {name: value for name, value in record.items() if name.startswith("loss")}
+        self._progress.update(self._task, completed=record["epoch"] + 1, loss=terms(losses))
 
     def end_stage(self, seconds: float) -> None:
         """Complete the bar and leave it on the screen."""
-        task = self._progress.tasks[-1]
-        self._progress.update(self._task, completed=task.total)
+        self._progress.update(self._task, completed=self._progress.tasks[0].total)
         self._progress.stop()
 
 

@@ -6,6 +6,7 @@ restored so that every term is minimised.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +31,8 @@ class DvaeParams(AutoencoderParams):
 
     batch_size: int = param(300, "rows per step; the similarity loss is over all pairs of them", unit="rows", low=1)
     n_init: int = param(20, "restarts of the k-means that gives the pseudo-labels", low=1)
-    classifier_epochs: int = param(100, "epochs of the classifier on pseudo-labels (not in the paper)", unit="epochs", low=0)
+    classifier_steps: int = param(1500, "steps of the classifier on pseudo-labels, rounded up to epochs (not in the paper)",
+                                  unit="steps", low=0)
     classifier_learning_rate: float = param(1e-2, "Adam's rate for it (not in the paper)", above=0)
     epochs: int = param(100, "epochs of joint training (not in the paper)", unit="epochs", low=0)
     warmup_epochs: int = param(50, "joint epochs before the similarity loss joins, the paper's T", unit="epochs", low=0)
@@ -89,10 +91,12 @@ class Dvae(AutoencoderMethod):
         joint = Group(("encoder", "decoder", "classifier", "mixture"), p.learning_rate, options={"eps": p.adam_eps},
                       decay=lambda epoch: p.decay ** (epoch // p.decay_epochs))
         classify = Group(("classifier",), p.classifier_learning_rate)
+        steps_per_epoch = max(1, (self.data.rows or p.batch_size) // p.batch_size)
         return [
             *self.pretraining(),
             Pass("init-mixture", self._init_mixture),
-            Train("init-classifier", self._classify, {"main": classify}, p.classifier_epochs, p.batch_size),
+            Train("init-classifier", self._classify, {"main": classify},
+                  math.ceil(p.classifier_steps / steps_per_epoch), p.batch_size),
             Train("joint", self._joint, {"main": joint}, p.epochs, p.batch_size, needs_equal_shards=True),
         ]
 

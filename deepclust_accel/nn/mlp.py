@@ -16,16 +16,13 @@ class Mlp(nn.Module):
         widths: of input, hidden layers and output; at least two.
         activation: "relu" or "leaky_relu" (slope 0.2).
 
-    Weights are Glorot-uniform and biases zero, as in the Keras code of VaDE and DEC.
+    Initial weights are PyTorch's own for a linear layer.
     """
 
     def __init__(self, *widths: int, activation: str = "relu"):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
         self._activation = _ACTIVATIONS[activation]
-        for layer in self.layers:
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
 
     def __len__(self) -> int:
         return len(self.layers)

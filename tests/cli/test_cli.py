@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 SMALL = ["--set", "hidden=16", "--set", "latent_dim=3", "--set", "pretrain_epochs=2", "--set", "epochs=3", "--set", "warmup_epochs=1",
-         "--set", "classifier_epochs=2", "--set", "n_init=2"]
+         "--set", "classifier_steps=2", "--set", "n_init=2"]
 
 
 @dataclass

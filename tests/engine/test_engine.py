@@ -91,7 +91,7 @@ def test_adam_matches_a_plain_loop():
 
     method, twin = build(Plain), build(Plain)
     fit(method)
-    optimizer = torch.optim.Adam(twin.parameters(), lr=0.05, eps=1e-4)
+    optimizer = torch.optim.Adam(twin.parameters(), lr=0.05, eps=1e-4, fused=True)
     for epoch in range(3):
         optimizer.param_groups[0]["lr"] = 0.05 * 0.5**epoch
         for batch in loader().epoch(stage=0, epoch=epoch, batch_size=16):

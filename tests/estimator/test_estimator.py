@@ -19,7 +19,7 @@ from deepclust_accel.errors import ArgumentError, DataError, OutputError, Plugin
 from deepclust_accel.methods.dvae import DvaeParams
 
 QUICK = {"hidden": (16,), "latent_dim": 3, "layer_epochs": 1, "pretrain_epochs": 2}
-QUICK_DVAE = {**QUICK, "epochs": 3, "warmup_epochs": 1, "classifier_epochs": 100, "n_init": 2}
+QUICK_DVAE = {**QUICK, "epochs": 3, "warmup_epochs": 1, "classifier_steps": 100, "n_init": 2}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,99 @@
+"""What every operator gets from `define`: choice of backend, report, record, environment, life without a library."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from deepclust_accel import ops
+from deepclust_accel.ops._define import define
+
+X = torch.rand(20, 3)
+native = pytest.mark.skipif(not ops.instruction_sets(), reason=ops.report()["wasserstein_similarity"]["cpu"])
+
+
+def run(code, **environment):
+    environment = {**os.environ, **environment}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    return done.stdout.strip() + done.stderr.strip().splitlines()[-1] if done.returncode else done.stdout.strip()
+
+
+def test_backend_chooses_and_restores():
+    with ops.backend("reference"):
+        assert ops.kernel_for("wasserstein_similarity", "cpu")[0] == "reference"
+        with ops.backend("auto"):
+            inner = ops.kernel_for("wasserstein_similarity", "cpu")[0]
+        assert ops.kernel_for("wasserstein_similarity", "cpu")[0] == "reference"
+    assert inner == ops.kernel_for("wasserstein_similarity", "cpu")[0]
+    with pytest.raises(ValueError, match="backend: expected one of auto, .*, got 'fast'"), ops.backend("fast"):
+        pass
+
+
+def test_report_names_the_reason_of_each_gap():
+    entry = ops.report()["wasserstein_similarity"]
+    assert entry["reference"] == "available"
+    assert entry["cuda"] == "available" or "cuda" in entry["cuda"]
+    assert entry["runs"]["cpu"] == ("native" if entry["cpu"] == "available" else "reference")
+    assert all(entry["why"].values()) and "wasserstein_similarity_bwd" not in ops.report()
+
+
+@native
+def test_record_counts_calls():
+    with ops.record() as used:
+        ops.wasserstein_similarity(X, X, X)
+        with ops.record() as inner:
+            ops.wasserstein_similarity(X, X, X)
+    ops.wasserstein_similarity(X, X, X)
+    entry = used["wasserstein_similarity"]
+    assert (entry["kernel"], entry["device"], entry["calls"]) == ("native", "cpu", 2)
+    assert ops.instruction_set() in entry["why"] and inner["wasserstein_similarity"]["calls"] == 1
+
+
+@native
+def test_instruction_set_can_be_lowered_and_no_other():
+    assert ops.instruction_sets()[0] == "baseline" and ops.instruction_set() in ops.instruction_sets()
+    with pytest.raises(ValueError, match="instruction set: expected one of baseline.*, got 'sse9'"):
+        ops.set_instruction_set("sse9")
+    assert {"compiler", "flags", "commit", "compiled"} <= set(ops.build_info())
+
+
+def test_environment_sets_what_applies_outside():
+    code = "from deepclust_accel import ops; print(ops.report()['wasserstein_similarity']['runs']['cpu'])"
+    assert run(code, DCACCEL_BACKEND="reference") == "reference"
+    assert "DCACCEL_BACKEND: expected one of auto, native, reference, got 'x'" in run(code, DCACCEL_BACKEND="x")
+
+
+WITHOUT_LIBRARY = """
+import sys; sys.modules["deepclust_accel._native_cpu"] = None
+import torch
+from deepclust_accel import ops
+x = torch.rand(20, 3, dtype=torch.float64).requires_grad_()
+loss = lambda: ops.wasserstein_similarity(x, x.sin() + 1, x.softmax(1))
+here, = torch.autograd.grad(loss(), x)
+with ops.backend("reference"):
+    there, = torch.autograd.grad(loss(), x)
+runs = ops.report()["wasserstein_similarity"]["runs"]["cpu"]
+print((here - there).norm().item() < 1e-12 * there.norm().item(), runs, ops.instruction_sets())
+with ops.backend("native"):
+    loss()
+"""
+
+
+def test_without_the_library_the_reference_runs_and_says_so():
+    out = run(WITHOUT_LIBRARY)
+    assert out.startswith("True reference []")
+    assert "wasserstein_similarity: expected a native kernel, got none: " in out
+
+
+def test_an_operator_without_derivative_raises_instead_of_guessing():
+    double = define("test_double", "(Tensor x) -> Tensor", reference=lambda x: x * 2, fake=torch.empty_like)
+    x = torch.ones(3, requires_grad=True)
+    assert torch.equal(double(x), 2 * torch.ones(3))
+    with pytest.raises(RuntimeError, match=r"test_double: .*ops\.backend\('reference'\)"):
+        double(x).sum().backward()
+    with ops.backend("reference"):
+        double(x).sum().backward()
+    assert torch.equal(x.grad, 2 * torch.ones(3))
+    ops._define._operators.remove("test_double")
