@@ -1,0 +1,38 @@
+// What a math.h may use: function markers, and the few scalar operations that vectors and CUDA spell differently.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#if defined(__CUDACC__)
+#define DC_HD __host__ __device__ __forceinline__
+#else
+// Forced inlining is more than speed: every cpu.cpp is compiled for several instruction sets, and an out-of-line copy
+// of a template shared by them would be merged by the linker, possibly into the one a small CPU cannot run.
+#define DC_HD inline __attribute__((always_inline))
+#endif
+
+namespace dcaccel {
+
+// The number type of a compute type: T for T itself, the lane type for a vector of them.
+template <class A>
+struct Lane {
+  using type = typename A::lane;
+};
+template <>
+struct Lane<float> {
+  using type = float;
+};
+template <>
+struct Lane<double> {
+  using type = double;
+};
+
+// a * b + c; the compiler contracts it where the target has the instruction.
+template <class A>
+DC_HD A fma(A a, A b, A c) {
+  return a * b + c;
+}
+
+DC_HD float reciprocal(float x) { return 1.0f / x; }
+DC_HD double reciprocal(double x) { return 1.0 / x; }
+
+}  // namespace dcaccel

@@ -1,0 +1,214 @@
+// The two passes over all pairs of rows, for one instruction set; cpu.cpp packs their inputs and finishes their sums.
+//
+// Both passes visit each unordered pair of tiles once. A tile of q (then S) is written to L1, contracted with the rows
+// of one side, transposed and contracted with the rows of the other. Pairs i = j are left out: their q is known
+// exactly, and their S, the largest of all, belongs to a difference of zero.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include "../common/pair_tiles.h"
+#include "math.h"
+
+namespace dcaccel::wasserstein_similarity {
+
+// Packed inputs are tiles (tile.h); sums are laid out like them and hold zeros or earlier contributions.
+template <class T>
+struct LossPass {
+  int64_t n, d, k, block_tiles;
+  const T* u;      // d features
+  const T* gamma;  // k features
+  double* z;       // (N)       += sum_{j != i} exp(q_ij)
+  double* r;       // k features += sum_{j != i} q_ij gamma_j
+};
+
+template <class T>
+struct PullPass {
+  int64_t n, d, k, block_tiles;
+  const T* u;       // d features
+  const T* a;       // k features, a_i . a_j = 2 w_ij
+  const T* share;   // (N), r_i / Z_i
+  int64_t first, count;  // the features of u that a gradient is wanted for
+  double* total;    // (N)            += sum_{j != i} S_ij
+  double* pulled;   // count features += sum_{j != i} S_ij u_j
+};
+
+// `pass` is a LossPass<T> or a PullPass<T>; a <= b are blocks of `block_tiles` tiles (see tournament).
+using PlayFn = void (*)(void* pass, int64_t a, int64_t b);
+
+template <class T>
+struct Kernels {
+  PlayFn loss, pull;
+};
+
+namespace DCACCEL_ISA {
+
+using namespace dcaccel::DCACCEL_ISA;
+
+// Tiles I <= J: `rows` of I along memory rows of the buffers, `columns` of J along vectors.
+template <class T>
+struct TilePair {
+  int64_t i, j, rows, columns, vecs;
+
+  TilePair(int64_t n, int64_t tile_i, int64_t tile_j) : i(tile_i), j(tile_j) {
+    rows = n - i * kTile<T> < kTile<T> ? n - i * kTile<T> : kTile<T>;
+    columns = n - j * kTile<T> < kTile<T> ? n - j * kTile<T> : kTile<T>;
+    vecs = (columns + Vec<T>::size - 1) / Vec<T>::size;
+  }
+  bool whole() const { return i != j && rows == kTile<T> && columns == kTile<T>; }
+
+  // Which lanes of the vector of columns that starts at `column` are pairs of `row` that count.
+  DC_HD typename Vec<T>::mask counts(int64_t row, int64_t column) const {
+    const Vec<T> number = lane_numbers<T>() + Vec<T>(T(column));
+    const Vec<T> end(row < rows ? T(columns) : T(0)), self(i == j ? T(row) : T(-1));
+    return (number.v < end.v) & (number.v != self.v);
+  }
+};
+
+// Calls values(v0) for groups of vectors of columns: full groups, masked only where they must be, then the remainder.
+template <class T, class Values>
+DC_HD void by_columns(const TilePair<T>& t, const Values& values) {
+  int64_t v0 = 0;
+  if (t.whole()) {
+    for (; v0 < t.vecs; v0 += kVecs) values.template operator()<false, kVecs>(v0);
+    return;
+  }
+  for (; v0 + kVecs <= t.vecs; v0 += kVecs) values.template operator()<true, kVecs>(v0);
+  if (t.vecs - v0 == 3) values.template operator()<true, 3>(v0);
+  if (t.vecs - v0 == 2) values.template operator()<true, 2>(v0);
+  if (t.vecs - v0 == 1) values.template operator()<true, 1>(v0);
+}
+
+// Column sums stay in T for this many rows only: their rounding is a good part of the error of a gradient.
+constexpr int64_t kStrip = 16;
+
+template <class T, int V>
+DC_HD void flush(Vec<T> (&sums)[V], double* out) {
+#pragma GCC unroll 8
+  for (int v = 0; v < V; ++v) add_to(out + v * Vec<T>::size, sums[v]), sums[v] = Vec<T>();
+}
+
+// q of a tile, and sums of exp(q): of columns into z, of rows as one vector of partial sums a row.
+template <class T, bool Masked, int V>
+void loss_values(const LossPass<T>& p, const TilePair<T>& t, int64_t v0, T* q_tile, T* row_sums) {
+  constexpr int lanes = Vec<T>::size;
+  const T *x = p.u + t.i * p.d * kTile<T>, *y = p.u + t.j * p.d * kTile<T>;
+  double* column_sums = p.z + t.j * kTile<T> + v0 * lanes;
+  Vec<T> column_sum[V];
+  for (int64_t row = 0; row < t.rows; row += kRows) {
+    if (row % kStrip == 0 && row > 0) flush(column_sum, column_sums);
+    Vec<T> acc[kRows][V];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) acc[r][v] = Vec<T>(T(1));
+    add_squared_distances<T>(x + row, y + v0 * lanes, p.d, acc);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      Vec<T> row_sum;
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) {
+        Vec<T> q = similarity(acc[r][v]), e = exp_unit(q);
+        if constexpr (Masked) {
+          const auto counts = t.counts(row + r, (v0 + v) * lanes);
+          q = select(counts, q, Vec<T>()), e = select(counts, e, Vec<T>());
+        }
+        q.store(q_tile + (row + r) * kTile<T> + (v0 + v) * lanes);
+        column_sum[v] += e, row_sum += e;
+      }
+      T* sums = row_sums + (row + r) * lanes;
+      if (v0 > 0) row_sum += Vec<T>::load(sums);
+      row_sum.store(sums);
+    }
+  }
+  flush(column_sum, column_sums);
+}
+
+template <class T>
+void loss_tile(const LossPass<T>& p, const TilePair<T>& t) {
+  alignas(64) T q[kTile<T> * kTile<T>], turned[kTile<T> * kTile<T>], row_sums[kTile<T> * Vec<T>::size];
+  by_columns<T>(t, [&]<bool Masked, int V>(int64_t v0) { loss_values<T, Masked, V>(p, t, v0, q, row_sums); });
+  const int64_t size = p.k * kTile<T>;
+  contract(q, p.gamma + t.i * size, p.k, t.rows, t.vecs, p.r + t.j * size);
+  if (t.i == t.j) return;  // the tile was complete: columns have seen every row
+  add_lane_sums(row_sums, p.z + t.i * kTile<T>);
+  transpose_tile<T>(q, t.vecs, turned, nullptr);
+  contract(turned, p.gamma + t.j * size, p.k, t.columns, kTileVecs<T>, p.r + t.i * size);
+}
+
+// S of a tile, and its column sums into total.
+template <class T, bool Masked, int V>
+void pull_values(const PullPass<T>& p, const TilePair<T>& t, int64_t v0, T* s_tile) {
+  constexpr int lanes = Vec<T>::size;
+  const T *x = p.u + t.i * p.d * kTile<T>, *y = p.u + t.j * p.d * kTile<T>;
+  const T *xa = p.a + t.i * p.k * kTile<T>, *ya = p.a + t.j * p.k * kTile<T>;
+  const T *share_i = p.share + t.i * kTile<T>, *share_j = p.share + t.j * kTile<T>;
+  double* column_sums = p.total + t.j * kTile<T> + v0 * lanes;
+  Vec<T> column_sum[V];
+  for (int64_t row = 0; row < t.rows; row += kRows) {
+    if (row % kStrip == 0 && row > 0) flush(column_sum, column_sums);
+    T* out = s_tile + row * kTile<T> + v0 * lanes;
+    {
+      Vec<T> twice_w[kRows][V];
+      add_products<T>(xa + row, ya + v0 * lanes, p.k, twice_w);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) twice_w[r][v].store(out + r * kTile<T> + v * lanes);
+    }
+    Vec<T> acc[kRows][V];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) acc[r][v] = Vec<T>(T(1));
+    add_squared_distances<T>(x + row, y + v0 * lanes, p.d, acc);
+    Vec<T> block_sum[V];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const Vec<T> share_row(share_i[row + r]);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) {
+        T* place = out + r * kTile<T> + v * lanes;
+        const Vec<T> q = similarity(acc[r][v]), share_column = Vec<T>::load(share_j + (v0 + v) * lanes);
+        Vec<T> s = pull(q, exp_unit(q), Vec<T>::load(place), share_row, share_column);
+        if constexpr (Masked) s = select(t.counts(row + r, (v0 + v) * lanes), s, Vec<T>());
+        s.store(place);
+        block_sum[v] = r == 0 ? s : block_sum[v] + s;
+      }
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) column_sum[v] += block_sum[v];
+  }
+  flush(column_sum, column_sums);
+}
+
+template <class T>
+void pull_tile(const PullPass<T>& p, const TilePair<T>& t) {
+  alignas(64) T s[kTile<T> * kTile<T>], turned[kTile<T> * kTile<T>];
+  by_columns<T>(t, [&]<bool Masked, int V>(int64_t v0) { pull_values<T, Masked, V>(p, t, v0, s); });
+  const int64_t size = p.d * kTile<T>, out = p.count * kTile<T>;
+  const T* u = p.u + p.first * kTile<T>;
+  contract(s, u + t.i * size, p.count, t.rows, t.vecs, p.pulled + t.j * out);
+  if (t.i == t.j) return;
+  transpose_tile(s, t.vecs, turned, p.total + t.i * kTile<T>);
+  contract(turned, u + t.j * size, p.count, t.columns, kTileVecs<T>, p.pulled + t.i * out);
+}
+
+template <class Pass, class T, void (*Tile)(const Pass&, const TilePair<T>&)>
+void play(void* pass, int64_t a, int64_t b) {
+  const Pass& p = *static_cast<const Pass*>(pass);
+  const int64_t tiles = (p.n + kTile<T> - 1) / kTile<T>;
+  for (int64_t i = a * p.block_tiles; i < (a + 1) * p.block_tiles && i < tiles; ++i)
+    for (int64_t j = a == b ? i : b * p.block_tiles; j < (b + 1) * p.block_tiles && j < tiles; ++j)
+      Tile(p, TilePair<T>(p.n, i, j));
+}
+
+template <class T>
+Kernels<T> kernels() {
+  return {play<LossPass<T>, T, loss_tile<T>>, play<PullPass<T>, T, pull_tile<T>>};
+}
+
+// Called by the host part through these two names, one pair for each level.
+Kernels<float> kernels_float() { return kernels<float>(); }
+Kernels<double> kernels_double() { return kernels<double>(); }
+
+}  // namespace DCACCEL_ISA
+}  // namespace dcaccel::wasserstein_similarity

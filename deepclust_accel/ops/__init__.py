@@ -1,0 +1,18 @@
+"""Operators: tensors in, tensors out; compiled kernels where there are some, plain PyTorch everywhere."""
+
+from ._define import backend, kernel_for, record, report
+from ._native import build_info, instruction_set, instruction_sets, set_instruction_set
+from .wasserstein_similarity import wasserstein_similarity
+
+__all__ = [
+    "backend",
+    "build_info",
+    "instruction_set",
+    "instruction_sets",
+    "kernel_for",
+    "record",
+    "record",
+    "report",
+    "set_instruction_set",
+    "wasserstein_similarity",
+]

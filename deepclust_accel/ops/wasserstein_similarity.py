@@ -1,0 +1,185 @@
+"""DVAE's similarity loss: rows that share a cluster should be near, measured by a softmax over all pairs of a batch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ._define import define
+
+SMALLEST_CLUSTER = 1e-8
+_HALF = (torch.float16, torch.bfloat16)
+_FULL = (torch.float32, torch.float64)
+
+
+def _pairs(mu: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Features (N, 2Z), centred because the loss does not move with them, and q (N, N)."""
+    u = torch.cat([mu, sigma], 1)
+    u = u - u.mean(0).detach()
+    square = u.square().sum(1)
+    d = (square[:, None] + square[None] - 2 * u @ u.T).clamp_min(0)
+    d = d.masked_fill(torch.eye(len(d), dtype=torch.bool, device=d.device), 0)
+    return u, 1 / (1 + d)
+
+
+def _scale(n: int, rows: bool) -> float:
+    return 1 / n if rows else 1 / n**2
+
+
+def _reference(mu: Tensor, sigma: Tensor, gamma: Tensor, rows: bool) -> tuple[Tensor, Tensor, Tensor]:
+    _, q = _pairs(mu, sigma)
+    w = (gamma / gamma.sum(0).clamp_min(SMALLEST_CLUSTER)) @ gamma.T
+    z = q.exp().sum(1)
+    loss = (w * (z.log()[:, None] - q)).sum() * _scale(len(q), rows)
+    return loss, z.double(), (q @ gamma).double()
+
+
+def _reference_bwd(
+    mu: Tensor, sigma: Tensor, gamma: Tensor, z: Tensor, r: Tensor, grad: Tensor,
+    rows: bool, need_mu: bool, need_sigma: bool, need_gamma: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The derivative in closed form; the header of csrc/wasserstein_similarity/math.h derives nothing else."""
+    u, q = _pairs(mu, sigma)
+    size, total = gamma.sum(0).clamp_min(SMALLEST_CLUSTER), gamma.sum(0)
+    w = (gamma / size) @ gamma.T
+    z, r, c = z.to(mu.dtype), r.to(mu.dtype), grad * _scale(len(q), rows)
+    share = w.sum(1) / z
+    s = c * q.square() * (2 * w - q.exp() * (share[:, None] + share[None]))
+    s.fill_diagonal_(0)
+    g_u = 2 * (s.sum(1, keepdim=True) * u - s @ u)
+    clamped = total < SMALLEST_CLUSTER
+    same, entropy = (gamma * r).sum(0) / size, gamma.T @ z.log()
+    g_gamma = c * (z.log()[:, None] * total - 2 * r + torch.where(clamped, entropy, same)) / size
+    g_mu, g_sigma = g_u.chunk(2, 1)
+    pairs = zip((g_mu, g_sigma, g_gamma), (need_mu, need_sigma, need_gamma), strict=True)
+    return tuple(g.contiguous() if need else g.new_empty(0, g.shape[1]) for g, need in pairs)  # type: ignore[return-value]
+
+
+def _fake(mu: Tensor, sigma: Tensor, gamma: Tensor, rows: bool) -> tuple[Tensor, Tensor, Tensor]:
+    wide = {"dtype": torch.float64}
+    return mu.new_empty(()), mu.new_empty(mu.shape[0], **wide), mu.new_empty(gamma.shape, **wide)
+
+
+def _fake_bwd(
+    mu: Tensor, sigma: Tensor, gamma: Tensor, z: Tensor, r: Tensor, grad: Tensor,
+    rows: bool, need_mu: bool, need_sigma: bool, need_gamma: bool,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    pairs = ((mu, need_mu), (sigma, need_sigma), (gamma, need_gamma))
+    return tuple(x.new_empty(x.shape[0] if need else 0, x.shape[1]) for x, need in pairs)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    mu, sigma, gamma, ctx.rows = inputs
+    _, z, r = output
+    ctx.mark_non_differentiable(z, r)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(mu, sigma, gamma, z, r)
+
+
+def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    needs = ctx.needs_input_grad[:3]
+    if grad is None or not any(needs):
+        return None, None, None, None
+    gradients = _bwd(*ctx.saved_tensors, grad, ctx.rows, *needs)
+    return *(g if need else None for g, need in zip(gradients, needs, strict=True)), None
+
+
+_bwd = define(
+    "wasserstein_similarity_bwd",
+    "(Tensor mu, Tensor sigma, Tensor gamma, Tensor z, Tensor r, Tensor grad, bool rows, "
+    "bool need_mu, bool need_sigma, bool need_gamma) -> (Tensor, Tensor, Tensor)",
+    reference=_reference_bwd,
+    fake=_fake_bwd,
+)
+_loss = define(
+    "wasserstein_similarity",
+    "(Tensor mu, Tensor sigma, Tensor gamma, bool rows) -> (Tensor loss, Tensor z, Tensor r)",
+    reference=_reference,
+    fake=_fake,
+    save=_save,
+    backward=_backward,
+    autocast=torch.float32,
+)
+
+
+def wasserstein_similarity(
+    mu: Tensor,
+    sigma: Tensor,
+    gamma: Tensor,
+    *,
+    normalization: Literal["pairs", "rows"] = "pairs",
+    detach_weights: bool = False,
+) -> Tensor:
+    """DVAE's similarity loss over all pairs of a batch, without an N x N matrix.
+
+        D_ij = |mu_i - mu_j|^2 + |sigma_i - sigma_j|^2      squared 2-Wasserstein distance of diagonal Gaussians
+        Q_ij = 1 / (1 + D_ij)
+        w_ij = sum_k gamma_ik gamma_jk / max(sum_l gamma_lk, 1e-8)
+        loss = -c sum_ij w_ij log softmax_j(Q_ij)           c = 1/N^2 ("pairs") or 1/N ("rows")
+
+    Args:
+        mu: (N, Z) posterior means.
+        sigma: (N, Z) posterior standard deviations, not variances and not logarithms.
+        gamma: (N, K) cluster probabilities; rows need not sum to one.
+        normalization: "pairs" divides by N^2, as printed in the paper, "rows" by N.
+        detach_weights: treat w as constant, so that gamma gets no gradient.
+
+    Returns:
+        () the loss.
+
+    Types: float32, float64; half types compute in float32 and give a float32 loss. Autocast: float32.
+    Gradient: mu, sigma, gamma, first order, the same bits at any thread count. Second order raises; use
+        ``with ops.backend("reference")``.
+    Cost: O(N^2 (Z + K)) time, O(N (Z + K)) memory.
+    Source: Ma, Math. Biosci. Eng. 19(10) 2022, eqs 3.8-3.13.
+
+    Raises:
+        TypeError: an argument is not a tensor, or not of a floating type.
+        ValueError: shapes, dtypes or devices disagree, N = 0, or the normalization is unknown.
+
+    >>> mu, sigma = torch.tensor([[0.0], [0.0], [9.0]]), torch.ones(3, 1)
+    >>> gamma = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> round(wasserstein_similarity(mu, sigma, gamma, normalization="rows").item(), 4)
+    0.7615
+    """
+    mu, sigma, gamma = _validate(mu, sigma, gamma)
+    if normalization not in ("pairs", "rows"):
+        raise _wrong("normalization", "'pairs' or 'rows'", repr(normalization), "choose one of the two")
+    return _loss(mu, sigma, gamma.detach() if detach_weights else gamma, normalization == "rows")[0]
+
+
+def _wrong(what: str, expected: str, got: object, advice: str, kind: type[Exception] = ValueError) -> Exception:
+    return kind(f"wasserstein_similarity: {what}: expected {expected}, got {got}; {advice}")
+
+
+def _validate(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The three tensors, half types converted; or an error that names what disagrees."""
+    for name, x in zip(("mu", "sigma", "gamma"), tensors, strict=True):
+        if not isinstance(x, Tensor):
+            raise _wrong(name, "a tensor", type(x).__name__, "pass a torch.Tensor", TypeError)
+        if x.dtype not in _FULL and x.dtype not in _HALF:
+            raise _wrong(f"dtype of {name}", "a floating type", x.dtype, "convert it with .float()", TypeError)
+        if x.dim() != 2:
+            raise _wrong(f"shape of {name}", "two dimensions, (rows, columns)", tuple(x.shape), "reshape it")
+    mu, sigma, gamma = tensors
+    if mu.shape != sigma.shape:
+        got = f"{tuple(mu.shape)} and {tuple(sigma.shape)}"
+        raise _wrong("shapes of mu and sigma", "the same (N, Z)", got, "pass one mean and one deviation per latent")
+    if gamma.shape[0] != mu.shape[0]:
+        raise _wrong("rows of gamma", f"{mu.shape[0]}, as in mu", gamma.shape[0], "pass one row per latent row")
+    if 0 in mu.shape or 0 in gamma.shape:
+        got = f"mu {tuple(mu.shape)} and gamma {tuple(gamma.shape)}"
+        raise _wrong("sizes", "N, Z and K of at least 1", got, "skip empty batches")
+    if mu.device != sigma.device or mu.device != gamma.device:
+        got = f"{mu.device}, {sigma.device} and {gamma.device}"
+        raise _wrong("devices of mu, sigma and gamma", "one device", got, "move them with .to(device)")
+    if torch.is_autocast_enabled(mu.device.type):  # some of them come from layers in half precision, some do not
+        mu, sigma, gamma = (x.float() if x.dtype in _HALF else x for x in (mu, sigma, gamma))
+    if mu.dtype != sigma.dtype or mu.dtype != gamma.dtype:
+        got = f"{mu.dtype}, {sigma.dtype} and {gamma.dtype}"
+        raise _wrong("dtypes of mu, sigma and gamma", "one dtype", got, "convert them with .to(dtype)")
+    if mu.dtype in _HALF:
+        mu, sigma, gamma = mu.float(), sigma.float(), gamma.float()
+    return mu, sigma, gamma
