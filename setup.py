@@ -14,8 +14,12 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 BUILD = ROOT / "build" / "native"
 X86 = platform.machine().lower() in ("x86_64", "amd64")
-LEVELS = {0: "", 1: "-mavx2 -mfma", 2: "-mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vector-width=512 "
-             "-Wno-uninitialized -Wno-maybe-uninitialized"}  # GCC 12 warns about its own intrinsics
+LEVELS = {
+    0: "",
+    1: "-mavx2 -mfma",
+    2: "-mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vector-width=512 "
+    "-Wno-uninitialized -Wno-maybe-uninitialized",
+}  # GCC 12 warns about its own intrinsics
 TORCH_TARGET = "0x020b000000000000"  # the oldest torch the stable ABI calls need: 2.11
 FLAGS = "-std=c++20 -O3 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wall"
 
@@ -34,8 +38,14 @@ def ninja_file(target, compiler, torch):
     common += " -DDCACCEL_HAS_X86_LEVELS" if X86 else ""
     libraries = "-undefined dynamic_lookup" if sys.platform == "darwin" else "-Wl,--no-as-needed -ltorch_cpu -lc10"
     link = f"-shared -L{Path(torch.__file__).parent / 'lib'} {libraries}"
-    lines = ["rule cc", f"  command = {compiler} {common} $flags -MMD -MF $out.d -c $in -o $out", "  depfile = $out.d",
-             "  deps = gcc", "rule link", f"  command = {compiler} $in {link} -o $out"]
+    lines = [
+        "rule cc",
+        f"  command = {compiler} {common} $flags -MMD -MF $out.d -c $in -o $out",
+        "  depfile = $out.d",
+        "  deps = gcc",
+        "rule link",
+        f"  command = {compiler} $in {link} -o $out",
+    ]
     objects = []
     for source in sorted((ROOT / "csrc").glob("*/*.cpp")):
         for level, flags in LEVELS.items():
@@ -89,5 +99,7 @@ class BuildNative(build_ext):
         return ""
 
 
-setup(ext_modules=[Extension("deepclust_accel._native_cpu", sources=[], optional=True)],
-      cmdclass={"build_ext": BuildNative})
+setup(
+    ext_modules=[Extension("deepclust_accel._native_cpu", sources=[], optional=True)],
+    cmdclass={"build_ext": BuildNative},
+)

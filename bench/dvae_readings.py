@@ -39,13 +39,22 @@ def cell(data_name: str, reading: str, seed: int) -> dict:
     settings = fitting.Settings(method, data.n_clusters, params, data.scaling, seed, "cpu")
     result = fitting.fit(settings, data.source)
     labels = result.model.predict(data.source)
-    return {"data": data_name, "reading": reading, "seed": seed, **metrics.scores(data.labels, labels),
-            "clusters_used": len(set(labels.tolist())), "seconds": round(sum(result.seconds.values()), 1)}
+    return {
+        "data": data_name,
+        "reading": reading,
+        "seed": seed,
+        **metrics.scores(data.labels, labels),
+        "clusters_used": len(set(labels.tolist())),
+        "seconds": round(sum(result.seconds.values()), 1),
+    }
 
 
 def table(cells: list[dict]) -> str:
     """One row a data set and reading: mean, spread and range of ACC over seeds, and the gain over ae-kmeans."""
-    lines = ["| data | reading | seeds | ACC % mean ± std (min–max) | NMI % | over ae-kmeans | seconds |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| data | reading | seeds | ACC % mean ± std (min–max) | NMI % | over ae-kmeans | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for data in sorted({c["data"] for c in cells}):
         base = statistics.mean(c["acc"] for c in cells if (c["data"], c["reading"]) == (data, "ae-kmeans"))
         for reading in READINGS:
@@ -53,9 +62,12 @@ def table(cells: list[dict]) -> str:
             if rows:
                 acc = [100 * c["acc"] for c in rows]
                 spread = statistics.stdev(acc) if len(acc) > 1 else float("nan")
-                lines.append(f"| {data} | {reading} | {len(rows)} | {statistics.mean(acc):.1f} ± {spread:.1f} ({min(acc):.1f}–{max(acc):.1f}) "
-                             f"| {100 * statistics.mean(c['nmi'] for c in rows):.1f} | {statistics.mean(acc) - 100 * base:+.1f} "
-                             f"| {statistics.median(c['seconds'] for c in rows):.0f} |")
+                score = f"{statistics.mean(acc):.1f} ± {spread:.1f} ({min(acc):.1f}–{max(acc):.1f})"
+                nmi, seconds = statistics.mean(c["nmi"] for c in rows), statistics.median(c["seconds"] for c in rows)
+                gain = statistics.mean(acc) - 100 * base
+                lines.append(
+                    f"| {data} | {reading} | {len(rows)} | {score} | {100 * nmi:.1f} | {gain:+.1f} | {seconds:.0f} |"
+                )
     return "\n".join(lines)
 
 
@@ -75,7 +87,9 @@ def main() -> None:
         for future in as_completed([pool.submit(cell, *key) for key in todo]):
             done.append(future.result())
             print(json.dumps(done[-1]), flush=True)
-            wanted.out.write_text(json.dumps(sorted(done, key=lambda c: (c["data"], c["reading"], c["seed"])), indent=1) + "\n")
+            wanted.out.write_text(
+                json.dumps(sorted(done, key=lambda c: (c["data"], c["reading"], c["seed"])), indent=1) + "\n"
+            )
     if done:
         print(table(done))
 

@@ -20,8 +20,15 @@ from deepclust_accel.errors import ArgumentError
 __all__ = ["Params", "describe", "from_mapping", "nearest", "param", "resolve", "to_mapping"]
 
 
-def param(default: Any, help: str, *, unit: str = "", low: float | None = None, high: float | None = None,
-          above: float | None = None) -> Any:
+def param(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+) -> Any:
     """A dataclass field with its documentation: ``low``/``high`` are inclusive bounds, ``above`` an exclusive one."""
     meta = {"help": help, "unit": unit, "low": low, "high": high, "above": above}
     return field(default=default, metadata=meta)
@@ -96,9 +103,14 @@ def describe(cls: type) -> list[dict[str, Any]]:
     hints, rows = typing.get_type_hints(cls), []
     for f in fields(cls):
         default = f.default if f.default is not MISSING else None
-        rows.append({"name": f.name, "type": _type_name(hints[f.name]),
-                     "default": list(default) if isinstance(default, tuple) else default,
-                     **{key: f.metadata.get(key) for key in ("unit", "help", "low", "high", "above")}})
+        rows.append(
+            {
+                "name": f.name,
+                "type": _type_name(hints[f.name]),
+                "default": list(default) if isinstance(default, tuple) else default,
+                **{key: f.metadata.get(key) for key in ("unit", "help", "low", "high", "above")},
+            }
+        )
     return rows
 
 
@@ -109,8 +121,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _unknown(owner: str, key: str, known: list[str]) -> str:
-    return f"{key}: expected a parameter of {owner}, got an unknown name{nearest(key, known)}" \
-           if nearest(key, known) else f"{key}: expected one of {', '.join(known)}, got an unknown name"
+    return (
+        f"{key}: expected a parameter of {owner}, got an unknown name{nearest(key, known)}"
+        if nearest(key, known)
+        else f"{key}: expected one of {', '.join(known)}, got an unknown name"
+    )
 
 
 def _coerce(value: Any, hint: Any) -> Any:
@@ -196,4 +211,6 @@ def _type_name(hint: Any) -> str:
         return f"list of {_type_name(args[0])}"
     if origin in (typing.Union, types.UnionType):
         return " or ".join("none" if a is type(None) else _type_name(a) for a in args)
-    return {int: "whole number", float: "number", bool: "true/false", str: "text"}.get(hint, getattr(hint, "__name__", str(hint)))
+    return {int: "whole number", float: "number", bool: "true/false", str: "text"}.get(
+        hint, getattr(hint, "__name__", str(hint))
+    )

@@ -28,21 +28,38 @@ def examine() -> dict[str, Any]:
     """
     operators = [_check(name) for name in ops.report()]
     methods = [asdict(entry) for entry in registry.entries()]
-    problems = [f"operator {o['operator']} disagrees with its reference (relative error {o['error']:.1e}); "
-                f"set DCACCEL_BACKEND=reference and report this" for o in operators if not o["agrees"]]
+    problems = [
+        f"operator {o['operator']} disagrees with its reference (relative error {o['error']:.1e}); "
+        f"set DCACCEL_BACKEND=reference and report this"
+        for o in operators
+        if not o["agrees"]
+    ]
     problems += [f"method {m['name']}: {m['problem']}" for m in methods if m["problem"]]
     healthy = all(o["agrees"] for o in operators)
-    return {"versions": {"python": platform.python_version(), **fitting.versions()}, "machine": _machine(),
-            "operators": operators, "methods": methods, "problems": problems, "healthy": healthy}
+    return {
+        "versions": {"python": platform.python_version(), **fitting.versions()},
+        "machine": _machine(),
+        "operators": operators,
+        "methods": methods,
+        "problems": problems,
+        "healthy": healthy,
+    }
 
 
 def _machine() -> dict[str, Any]:
     build = ops.build_info()
-    return {"system": f"{platform.system()} {platform.machine()}", "processors": os.cpu_count(),
-            "threads": torch.get_num_threads(), "native kernels": "yes" if build else "no",
-            "instruction set": ops.instruction_set() or "-", "instruction sets usable": ", ".join(ops.instruction_sets()) or "-",
-            "compiler": build.get("compiler", "-"), "torch CUDA": torch.version.cuda or "no",
-            "CUDA devices": torch.cuda.device_count(), "data folder": "set" if os.environ.get("DCACCEL_DATA") else "not set"}
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "native kernels": "yes" if build else "no",
+        "instruction set": ops.instruction_set() or "-",
+        "instruction sets usable": ", ".join(ops.instruction_sets()) or "-",
+        "compiler": build.get("compiler", "-"),
+        "torch CUDA": torch.version.cuda or "no",
+        "CUDA devices": torch.cuda.device_count(),
+        "data folder": "set" if os.environ.get("DCACCEL_DATA") else "not set",
+    }
 
 
 def _check(name: str) -> dict[str, Any]:
@@ -53,8 +70,13 @@ def _check(name: str) -> dict[str, Any]:
     with ops.backend("reference"):
         want = _value_and_gradients(call, inputs)
     error = max(float((g.cpu().double() - w).norm() / w.norm()) for g, w in zip(got, want, strict=True))
-    return {"operator": name, "runs_on": f"{kernel} ({device})", "why": why, "error": error,
-            "agrees": bool(error <= TOLERANCE)}
+    return {
+        "operator": name,
+        "runs_on": f"{kernel} ({device})",
+        "why": why,
+        "error": error,
+        "agrees": bool(error <= TOLERANCE),
+    }
 
 
 def _value_and_gradients(call: Callable[..., Tensor], inputs: list[Tensor]) -> list[Tensor]:
@@ -66,7 +88,11 @@ def _value_and_gradients(call: Callable[..., Tensor], inputs: list[Tensor]) -> l
 def _wasserstein_case() -> tuple[Callable[..., Tensor], list[Tensor]]:
     generator = torch.Generator().manual_seed(0)
     draw = lambda *size: torch.randn(*size, generator=generator, dtype=torch.float64)  # noqa: E731
-    inputs = [draw(201, 7).float().double(), draw(201, 7).abs().float().double(), draw(201, 5).softmax(1).float().double()]
+    inputs = [
+        draw(201, 7).float().double(),
+        draw(201, 7).abs().float().double(),
+        draw(201, 5).softmax(1).float().double(),
+    ]
     return ops.wasserstein_similarity, inputs
 
 

@@ -55,9 +55,19 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         ((3,), (3, 10))
     """
 
-    def __init__(self, method: str = "dvae", n_clusters: int = 8, *, params: Params | Mapping[str, Any] | None = None,
-                 scaling: str = "none", batch_size: int | None = None, device: str = "auto", precision: str = "32-true",
-                 checkpoint: str | Path | None = None, random_state: Any = None):
+    def __init__(
+        self,
+        method: str = "dvae",
+        n_clusters: int = 8,
+        *,
+        params: Params | Mapping[str, Any] | None = None,
+        scaling: str = "none",
+        batch_size: int | None = None,
+        device: str = "auto",
+        precision: str = "32-true",
+        checkpoint: str | Path | None = None,
+        random_state: Any = None,
+    ):
         self.method = method
         self.n_clusters = n_clusters
         self.params = params
@@ -74,8 +84,9 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         ``y`` is ignored; it is there for scikit-learn's sake.
         """
         source = self._source(X, fitting_now=True)
-        settings = fitting.Settings(self.method, self.n_clusters, self._params(), self.scaling, self._seed(), self.device,
-                                    self.precision)
+        settings = fitting.Settings(
+            self.method, self.n_clusters, self._params(), self.scaling, self._seed(), self.device, self.precision
+        )
         folder = None if self.checkpoint is None else Path(self.checkpoint)
         result = fitting.fit(settings, source, checkpoint=folder, resume=folder is not None)
         self.model_, self.history_ = result.model, result.history
@@ -106,8 +117,9 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         runs.claim(folder, overwrite=overwrite)
         runs.write_array(folder / "labels.npy", np.asarray(self.labels_))
         History(folder / runs.HISTORY).restart(self.history_)
-        runs.write_record(folder, {"status": "finished", "model": runs.save_model(folder, model),
-                                   "versions": fitting.versions()})
+        runs.write_record(
+            folder, {"status": "finished", "model": runs.save_model(folder, model), "versions": fitting.versions()}
+        )
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> DeepClusterer:
@@ -119,8 +131,15 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         folder = Path(path)
         model = runs.load_model(folder, device)
         s = model.settings
-        self = cls(s.method, s.n_clusters, params=s.params, scaling=s.scaling, device=device, precision=s.precision,
-                   random_state=s.seed)
+        self = cls(
+            s.method,
+            s.n_clusters,
+            params=s.params,
+            scaling=s.scaling,
+            device=device,
+            precision=s.precision,
+            random_state=s.seed,
+        )
         self.model_ = model
         self.labels_ = runs.read_array(folder / "labels.npy")
         self.history_ = runs.read_history(folder)

@@ -93,13 +93,19 @@ class Model:
         rows beside it: matrix products may round differently for other shapes.
         """
         if tuple(source.spec.shape) != tuple(self.spec.shape):
-            raise DataError(f"data: expected rows of shape {tuple(self.spec.shape)}, as in training, got "
-                            f"{tuple(source.spec.shape)}; use the same columns")
+            raise DataError(
+                f"data: expected rows of shape {tuple(self.spec.shape)}, as in training, got "
+                f"{tuple(source.spec.shape)}; use the same columns"
+            )
         loader = Loader(source, seed=0, scaling=self.scaling, device=self.device)
         with torch.inference_mode():
             for batch in loader.sequential(batch_size=BLOCK_ROWS):
                 rows = len(batch.x)
-                x = torch.cat([batch.x, batch.x.new_zeros(BLOCK_ROWS - rows, *batch.x.shape[1:])]) if rows < BLOCK_ROWS else batch.x
+                x = (
+                    torch.cat([batch.x, batch.x.new_zeros(BLOCK_ROWS - rows, *batch.x.shape[1:])])
+                    if rows < BLOCK_ROWS
+                    else batch.x
+                )
                 z = self.network.embed(x)
                 yield z[:rows].cpu(), self.network.assign(z)[:rows].cpu()
 
@@ -116,7 +122,9 @@ class Model:
         return torch.cat([p.argmax(1) for _, p in self.apply(source)]).numpy()
 
 
-def resolve_params(method: str, layers: list[tuple[str, Mapping[str, Any]]], epochs_scale: float = 1.0) -> tuple[Params, dict[str, str]]:
+def resolve_params(
+    method: str, layers: list[tuple[str, Mapping[str, Any]]], epochs_scale: float = 1.0
+) -> tuple[Params, dict[str, str]]:
     """Build the method's settings from layers of ``(origin, mapping)``, later ones winning.
 
     ``epochs_scale`` multiplies every setting whose name ends in ``epochs`` (durations and intervals alike, at least 1 where
@@ -130,8 +138,11 @@ def resolve_params(method: str, layers: list[tuple[str, Mapping[str, Any]]], epo
     if not epochs_scale > 0:
         raise ArgumentError(f"epochs-scale: expected a number above 0, got {epochs_scale}")
     if epochs_scale != 1.0:
-        changed = {f.name: max(1, round(getattr(params, f.name) * epochs_scale)) for f in fields(params)
-                   if f.name.endswith("epochs") and getattr(params, f.name)}
+        changed = {
+            f.name: max(1, round(getattr(params, f.name) * epochs_scale))
+            for f in fields(params)
+            if f.name.endswith("epochs") and getattr(params, f.name)
+        }
         params = from_mapping(cls, to_mapping(params) | changed)
         origin.update({name: f"{origin[name]} × epochs-scale {epochs_scale:g}" for name in changed})
     return params, origin
@@ -144,8 +155,16 @@ def build(settings: Settings, spec: DataSpec) -> Method:
         return registry.load(settings.method)(settings.params, settings.n_clusters, spec)
 
 
-def fit(settings: Settings, source: DataSource, *, checkpoint: Path | None = None, resume: bool = False,
-        history_path: Path | None = None, watcher: Watcher | None = None, on_start: Any = None) -> FitResult:
+def fit(
+    settings: Settings,
+    source: DataSource,
+    *,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    history_path: Path | None = None,
+    watcher: Watcher | None = None,
+    on_start: Any = None,
+) -> FitResult:
     """Fit a method to the rows of a source.
 
     Args:
@@ -183,7 +202,9 @@ def check_input(settings: Settings, source: DataSource) -> DataSpec:
     if spec.rows is not None and spec.rows < 2:
         raise DataError(f"data: expected at least 2 rows, got {spec.rows} (n_samples = {spec.rows}); give more rows")
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise ArgumentError(f"n_clusters: expected a whole number of at least 1, got {k!r}; choose K between 1 and {spec.rows}")
+        raise ArgumentError(
+            f"n_clusters: expected a whole number of at least 1, got {k!r}; choose K between 1 and {spec.rows}"
+        )
     if spec.rows is not None and k > spec.rows:
         raise ArgumentError(f"n_clusters: expected at most as many as rows ({spec.rows}), got {k}; choose a smaller K")
     return spec
@@ -191,10 +212,17 @@ def check_input(settings: Settings, source: DataSource) -> DataSpec:
 
 def identity(settings: Settings, spec: DataSpec, source: DataSource, runtime: Runtime) -> dict[str, Any]:
     """Facts that must be the same when a run is resumed."""
-    return {"method": settings.method, "plugin": plugin_of(settings.method), "params": to_mapping(settings.params),
-            "n_clusters": int(settings.n_clusters), "seed": settings.seed, "scaling": settings.scaling,
-            "precision": settings.precision, "world_size": runtime.world_size,
-            "data": {"shape": list(spec.shape), "rows": spec.rows, "fingerprint": fingerprint(source)}}
+    return {
+        "method": settings.method,
+        "plugin": plugin_of(settings.method),
+        "params": to_mapping(settings.params),
+        "n_clusters": int(settings.n_clusters),
+        "seed": settings.seed,
+        "scaling": settings.scaling,
+        "precision": settings.precision,
+        "world_size": runtime.world_size,
+        "data": {"shape": list(spec.shape), "rows": spec.rows, "fingerprint": fingerprint(source)},
+    }
 
 
 def plugin_of(method: str) -> dict[str, str]:

@@ -1,10 +1,10 @@
 """The run folder: what a fit leaves on disk, written whole or not at all, and read back without pickle.
 
-    run.json            method, parameters and their origin, data, versions, kernels, scores; says whether the run is finished
-    model.safetensors   network and scaling
-    labels.npy          (N,) int64            probabilities.npy   (N, K) float32
-    history.jsonl       a record an epoch     report.html         the page to look at
-    checkpoint/         snapshots while the run is unfinished
+run.json            method, parameters and their origin, data, versions, kernels, scores; says whether the run is finished
+model.safetensors   network and scaling
+labels.npy          (N,) int64            probabilities.npy   (N, K) float32
+history.jsonl       a record an epoch     report.html         the page to look at
+checkpoint/         snapshots while the run is unfinished
 """
 
 from __future__ import annotations
@@ -33,8 +33,19 @@ from deepclust_accel.errors import OutputError, PluginError, ResumeError
 from deepclust_accel.fitting import Model, Settings
 from deepclust_accel.methods import registry
 
-__all__ = ["CHECKPOINT", "HISTORY", "SCHEMA", "claim", "load_model", "read_array", "read_history",
-           "read_record", "save_model", "write_array", "write_record"]
+__all__ = [
+    "CHECKPOINT",
+    "HISTORY",
+    "SCHEMA",
+    "claim",
+    "load_model",
+    "read_array",
+    "read_history",
+    "read_record",
+    "save_model",
+    "write_array",
+    "write_record",
+]
 
 SCHEMA, VERSION = "deepclust_accel.run", 1
 RECORD, MODEL, HISTORY, CHECKPOINT = "run.json", "model.safetensors", "history.jsonl", "checkpoint"
@@ -55,10 +66,18 @@ def claim(folder: Path, *, resume: bool = False, overwrite: bool = False, dry: b
                 clear(folder)
         elif record.exists() and not resume:
             state = "finished" if read_record(folder).get("status") == "finished" else "unfinished"
-            advice = "--overwrite to replace it" if state == "finished" else "--resume to continue it, --overwrite to replace it"
-            raise OutputError(f"{folder}: expected an empty or new folder, got one with a {state} run; choose another --out, {advice}")
+            advice = (
+                "--overwrite to replace it"
+                if state == "finished"
+                else "--resume to continue it, --overwrite to replace it"
+            )
+            raise OutputError(
+                f"{folder}: expected an empty or new folder, got one with a {state} run; choose another --out, {advice}"
+            )
         elif folder.exists() and any(folder.iterdir()) and not record.exists():
-            raise OutputError(f"{folder}: expected an empty or new folder, got one with other files; choose another --out")
+            raise OutputError(
+                f"{folder}: expected an empty or new folder, got one with other files; choose another --out"
+            )
         if dry:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +87,9 @@ def claim(folder: Path, *, resume: bool = False, overwrite: bool = False, dry: b
     except OSError as cause:
         if isinstance(cause, OutputError):
             raise
-        raise OutputError(f"{folder}: expected a folder that can be written, got {cause.strerror}; choose another --out") from cause
+        raise OutputError(
+            f"{folder}: expected a folder that can be written, got {cause.strerror}; choose another --out"
+        ) from cause
 
 
 def clear(folder: Path) -> None:
@@ -99,8 +120,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as cause:
         raise ResumeError(f"{path}: expected a run record, got {type(cause).__name__}: {cause}; fit again") from cause
     if schema != (SCHEMA, VERSION):
-        raise ResumeError(f"{path}: expected {SCHEMA} version {VERSION}, got {schema[0]} version {schema[1]}; "
-                          f"use the deepclust_accel that wrote it")
+        raise ResumeError(
+            f"{path}: expected {SCHEMA} version {VERSION}, got {schema[0]} version {schema[1]}; "
+            f"use the deepclust_accel that wrote it"
+        )
     return record
 
 
@@ -111,10 +134,17 @@ def save_model(folder: Path, model: Model) -> dict[str, Any]:
     data = save_tensors(tensors)
     write_atomic(folder / MODEL, data)
     s = model.settings
-    return {"method": s.method, "plugin": fitting.plugin_of(s.method), "n_clusters": int(s.n_clusters), "seed": s.seed,
-            "params": to_mapping(s.params), "scaling": s.scaling, "precision": s.precision,
-            "spec": {"shape": list(model.spec.shape), "rows": model.spec.rows, "unit_range": model.spec.unit_range},
-            "sha256": hashlib.sha256(data).hexdigest()}
+    return {
+        "method": s.method,
+        "plugin": fitting.plugin_of(s.method),
+        "n_clusters": int(s.n_clusters),
+        "seed": s.seed,
+        "params": to_mapping(s.params),
+        "scaling": s.scaling,
+        "precision": s.precision,
+        "spec": {"shape": list(model.spec.shape), "rows": model.spec.rows, "unit_range": model.spec.unit_range},
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
 
 
 def load_model(folder: str | Path, device: str = "auto") -> Model:
@@ -127,7 +157,9 @@ def load_model(folder: str | Path, device: str = "auto") -> Model:
     folder = Path(folder)
     record = read_record(folder)
     if record.get("status") == "running":
-        raise ResumeError(f"{folder}: expected a finished run, got one that was interrupted; continue it with 'dcaccel fit … --resume'")
+        raise ResumeError(
+            f"{folder}: expected a finished run, got one that was interrupted; continue it with 'dcaccel fit … --resume'"
+        )
     try:
         saved = record["model"]
         data = (folder / MODEL).read_bytes()
@@ -138,15 +170,19 @@ def load_model(folder: str | Path, device: str = "auto") -> Model:
         method, k = str(saved["method"]), int(saved["n_clusters"])
         params, scaling, seed, precision = saved["params"], saved["scaling"], int(saved["seed"]), saved["precision"]
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as cause:
-        raise ResumeError(f"{folder}: expected a saved model, got {type(cause).__name__}: {cause}; fit again") from cause
+        raise ResumeError(
+            f"{folder}: expected a saved model, got {type(cause).__name__}: {cause}; fit again"
+        ) from cause
     settings = Settings(method, k, from_mapping(registry.load(method).Params, params), scaling, seed, device, precision)
     network = fitting.build(settings, spec)
     try:
         network.load_state_dict(_strip(tensors, "network."))
     except RuntimeError as cause:
         old = saved.get("plugin", {}).get("version")
-        raise PluginError(f"method {method!r}: expected the state it saved with version {old}, got another layout; "
-                          f"install that version or fit again") from cause
+        raise PluginError(
+            f"method {method!r}: expected the state it saved with version {old}, got another layout; "
+            f"install that version or fit again"
+        ) from cause
     scale = Scaling.from_state(_strip(tensors, "scaling."))
     return Model(settings, spec, network, scale, Runtime(device, precision).device)
 

@@ -1,4 +1,4 @@
-"""From a request to a finished run folder: open, check, fit, score, write. What ``dcaccel fit`` does, callable from Python."""
+"""From a request to a finished run folder: open, check, fit, score, write; what ``dcaccel fit`` does, from Python."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ class FitRequest:
     command: str = ""
 
 
-def run_fit(request: FitRequest, *, quiet: bool = False, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+def run_fit(
+    request: FitRequest, *, quiet: bool = False, say: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
     """Fit, score and write everything; return the content of run.json.
 
     Raises:
@@ -58,11 +60,21 @@ def run_fit(request: FitRequest, *, quiet: bool = False, say: Callable[[str], No
     params, origin = fitting.resolve_params(request.method, request.layers, request.epochs_scale)
     data = open_data(request.data)
     truth = open_labels(request.labels, data)
-    settings = Settings(request.method, _whole(request.n_clusters, "n_clusters"), params,
-                        data.scaling if request.scaling is None else request.scaling, _whole(request.seed, "seed"),
-                        request.device, request.precision)
-    started = {"status": "running", "created": datetime.now(UTC).isoformat(timespec="seconds"), "command": request.command,
-               **_description(settings, origin, data, request)}
+    settings = Settings(
+        request.method,
+        _whole(request.n_clusters, "n_clusters"),
+        params,
+        data.scaling if request.scaling is None else request.scaling,
+        _whole(request.seed, "seed"),
+        request.device,
+        request.precision,
+    )
+    started = {
+        "status": "running",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": request.command,
+        **_description(settings, origin, data, request),
+    }
     runs.claim(request.out, resume=request.resume, overwrite=request.overwrite, dry=True)
     if request.resume and (finished := _finished(request.out, settings, data)):
         say(f"{request.out}: this run is finished; nothing to resume")
@@ -73,8 +85,15 @@ def run_fit(request: FitRequest, *, quiet: bool = False, say: Callable[[str], No
         if not Checkpoint(request.out / runs.CHECKPOINT, {}).exists():
             runs.write_record(request.out, started)
 
-    result = fitting.fit(settings, data.source, checkpoint=request.out / runs.CHECKPOINT, resume=request.resume,
-                         history_path=request.out / runs.HISTORY, watcher=watcher(sys.stderr, quiet), on_start=begin)
+    result = fitting.fit(
+        settings,
+        data.source,
+        checkpoint=request.out / runs.CHECKPOINT,
+        resume=request.resume,
+        history_path=request.out / runs.HISTORY,
+        watcher=watcher(sys.stderr, quiet),
+        on_start=begin,
+    )
     return _finish(request, started, result, data, truth)
 
 
@@ -95,13 +114,29 @@ def open_labels(path: Path | None, data: Data) -> np.ndarray | None:
 
 def _description(settings: Settings, origin: Mapping[str, str], data: Data, request: FitRequest) -> dict[str, Any]:
     spec = data.source.spec
-    return {"method": settings.method, "plugin": fitting.plugin_of(settings.method), "n_clusters": settings.n_clusters,
-            "seed": settings.seed, "device": settings.device, "precision": settings.precision,
-            "params": {name: {"value": value, "origin": origin[name]} for name, value in to_mapping(settings.params).items()},
-            "data": {"name": data.name, "rows": spec.rows, "shape": list(spec.shape), "image_shape": data.image_shape,
-                     "spec": request.data, **data.origin},
-            "labels": None if request.labels is None else str(request.labels),
-            "scaling": settings.scaling, "versions": fitting.versions(), "out": str(request.out)}
+    return {
+        "method": settings.method,
+        "plugin": fitting.plugin_of(settings.method),
+        "n_clusters": settings.n_clusters,
+        "seed": settings.seed,
+        "device": settings.device,
+        "precision": settings.precision,
+        "params": {
+            name: {"value": value, "origin": origin[name]} for name, value in to_mapping(settings.params).items()
+        },
+        "data": {
+            "name": data.name,
+            "rows": spec.rows,
+            "shape": list(spec.shape),
+            "image_shape": data.image_shape,
+            "spec": request.data,
+            **data.origin,
+        },
+        "labels": None if request.labels is None else str(request.labels),
+        "scaling": settings.scaling,
+        "versions": fitting.versions(),
+        "out": str(request.out),
+    }
 
 
 def _finished(folder: Path, settings: Settings, data: Data) -> dict[str, Any] | None:
@@ -111,15 +146,22 @@ def _finished(folder: Path, settings: Settings, data: Data) -> dict[str, Any] | 
     record = runs.read_record(folder)
     if record.get("status") != "finished":
         return None
-    now = {"method": settings.method, "n_clusters": settings.n_clusters, "seed": settings.seed, "scaling": settings.scaling,
-           "params": to_mapping(settings.params), "data": fingerprint(data.source)}
+    now = {
+        "method": settings.method,
+        "n_clusters": settings.n_clusters,
+        "seed": settings.seed,
+        "scaling": settings.scaling,
+        "params": to_mapping(settings.params),
+        "data": fingerprint(data.source),
+    }
     saved = {key: record["model"].get(key) for key in now} | {"data": record.get("data", {}).get("fingerprint")}
     compare(saved, now)
     return record
 
 
-def _finish(request: FitRequest, started: dict[str, Any], result: FitResult, data: Data,
-            truth: np.ndarray | None) -> dict[str, Any]:
+def _finish(
+    request: FitRequest, started: dict[str, Any], result: FitResult, data: Data, truth: np.ndarray | None
+) -> dict[str, Any]:
     """Assign all rows, score them, write results, report and record, then drop the snapshots."""
     out, begin = request.out, time.monotonic()
     probabilities = result.model.probabilities(data.source)
@@ -130,7 +172,10 @@ def _finish(request: FitRequest, started: dict[str, Any], result: FitResult, dat
     record = started | {
         "status": "finished",
         "kernels": result.kernels,
-        "seconds": {**{k: round(v, 3) for k, v in result.seconds.items()}, "assign": round(time.monotonic() - begin, 3)},
+        "seconds": {
+            **{k: round(v, 3) for k, v in result.seconds.items()},
+            "assign": round(time.monotonic() - begin, 3),
+        },
         "scores": None if truth is None else metrics.scores(truth, labels),
         "label_free": metrics.label_free(codes, labels, seed=0),
         "model": runs.save_model(out, result.model),
@@ -157,8 +202,18 @@ def redraw(folder: Path, where: str | None = None) -> Path:
     model, record = runs.load_model(folder), runs.read_record(folder)
     data = open_data(where or record.get("data", {}).get("spec", ""))
     if fingerprint(data.source) != record["data"].get("fingerprint"):
-        raise DataError(f"{where or record['data']['spec']}: expected the rows of this run, got others; give theirs with --data")
+        raise DataError(
+            f"{where or record['data']['spec']}: expected the rows of this run, got others; give theirs with --data"
+        )
     labels_path = record.get("labels")
     truth = open_labels(None if labels_path is None else Path(labels_path), data)
-    return report.write(folder, record, runs.read_history(folder), runs.read_array(folder / "labels.npy"),
-                        runs.read_array(folder / "probabilities.npy"), model.embed(data.source), data, truth)
+    return report.write(
+        folder,
+        record,
+        runs.read_history(folder),
+        runs.read_array(folder / "labels.npy"),
+        runs.read_array(folder / "probabilities.npy"),
+        model.embed(data.source),
+        data,
+        truth,
+    )

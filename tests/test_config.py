@@ -22,27 +22,32 @@ class Sample(Params):
 
 
 def test_text_is_coerced_by_annotation():
-    got = from_mapping(Sample, {"epochs": "7", "rate": "1e-2", "hidden": "16, 8", "mode": "fast", "noisy": "yes", "floor": "none"})
+    got = from_mapping(
+        Sample, {"epochs": "7", "rate": "1e-2", "hidden": "16, 8", "mode": "fast", "noisy": "yes", "floor": "none"}
+    )
     assert got == Sample(7, 0.01, (16, 8), "fast", True, None)
     assert from_mapping(Sample, {"epochs": 3.0, "hidden": [2], "floor": 1}) == Sample(3, hidden=(2,), floor=1.0)
     assert from_mapping(Sample, {"epochs": "1e3"}).epochs == 1000
 
 
-@pytest.mark.parametrize(("given_", "message"), [
-    ({"epochs": "many"}, "epochs: expected whole number, got 'many'"),
-    ({"epochs": "1.5"}, "epochs: expected whole number"),
-    ({"epochs": True}, "epochs: expected whole number"),
-    ({"epochs": -1}, "epochs: expected at least 0, got -1"),
-    ({"rate": 0}, "rate: expected more than 0, got 0"),
-    ({"rate": "nan"}, "rate: expected a finite number"),
-    ({"rate": "inf"}, "rate: expected a finite number"),
-    ({"hidden": "8,0"}, "hidden: expected at least 1, got 0"),
-    ({"hidden": 5}, "hidden: expected a list of whole number, got 5"),
-    ({"mode": "fsat"}, "mode: expected one of 'slow', 'fast', got 'fsat'; did you mean 'fast'"),
-    ({"noisy": "perhaps"}, "noisy: expected true or false"),
-    ({"epoch": 1}, "epoch: expected a parameter of Sample, got an unknown name; did you mean 'epochs'"),
-    ({"zzz": 1}, "zzz: expected one of epochs, rate, hidden"),
-])
+@pytest.mark.parametrize(
+    ("given_", "message"),
+    [
+        ({"epochs": "many"}, "epochs: expected whole number, got 'many'"),
+        ({"epochs": "1.5"}, "epochs: expected whole number"),
+        ({"epochs": True}, "epochs: expected whole number"),
+        ({"epochs": -1}, "epochs: expected at least 0, got -1"),
+        ({"rate": 0}, "rate: expected more than 0, got 0"),
+        ({"rate": "nan"}, "rate: expected a finite number"),
+        ({"rate": "inf"}, "rate: expected a finite number"),
+        ({"hidden": "8,0"}, "hidden: expected at least 1, got 0"),
+        ({"hidden": 5}, "hidden: expected a list of whole number, got 5"),
+        ({"mode": "fsat"}, "mode: expected one of 'slow', 'fast', got 'fsat'; did you mean 'fast'"),
+        ({"noisy": "perhaps"}, "noisy: expected true or false"),
+        ({"epoch": 1}, "epoch: expected a parameter of Sample, got an unknown name; did you mean 'epochs'"),
+        ({"zzz": 1}, "zzz: expected one of epochs, rate, hidden"),
+    ],
+)
 def test_problems_are_named(given_, message):
     with pytest.raises(ArgumentError) as caught:
         from_mapping(Sample, given_)
@@ -73,8 +78,12 @@ def test_round_trip_through_a_mapping(epochs, rate, hidden, noisy):
     assert from_mapping(Sample, {k: str(v) for k, v in to_mapping(sample).items()}) == sample
 
 
-@given(st.dictionaries(st.sampled_from(["epochs", "rate", "hidden", "mode", "noisy", "floor", "other"]),
-                       st.one_of(st.none(), st.text(), st.integers(), st.floats(), st.booleans(), st.lists(st.text()))))
+@given(
+    st.dictionaries(
+        st.sampled_from(["epochs", "rate", "hidden", "mode", "noisy", "floor", "other"]),
+        st.one_of(st.none(), st.text(), st.integers(), st.floats(), st.booleans(), st.lists(st.text())),
+    )
+)
 def test_whatever_is_given_the_only_error_is_ours(mapping):
     try:
         from_mapping(Sample, mapping).validate()
@@ -94,4 +103,8 @@ def test_validation_covers_values_set_afterwards():
 def test_description_has_what_a_table_needs():
     rows = {row["name"]: row for row in describe(Sample)}
     assert rows["epochs"]["unit"] == "epochs" and rows["epochs"]["low"] == 0
-    assert rows["mode"]["type"] == "slow | fast" and rows["floor"]["type"] == "number or none" and rows["hidden"]["default"] == [8, 4]
+    assert (
+        rows["mode"]["type"] == "slow | fast"
+        and rows["floor"]["type"] == "number or none"
+        and rows["hidden"]["default"] == [8, 4]
+    )

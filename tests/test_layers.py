@@ -10,8 +10,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "deepclust_accel"
 FILES = sorted(PACKAGE.rglob("*.py"))
-CODE = [*FILES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "bench").rglob("*.py")), *sorted((ROOT / "plugins").rglob("*.py")),
-        *sorted(p for end in ("*.h", "*.cpp", "*.cu", "*.cuh") for p in (ROOT / "csrc").rglob(end)), ROOT / "setup.py"]
+CODE = [
+    *FILES,
+    *sorted((ROOT / "tests").rglob("*.py")),
+    *sorted((ROOT / "bench").rglob("*.py")),
+    *sorted((ROOT / "plugins").rglob("*.py")),
+    *sorted(p for end in ("*.h", "*.cpp", "*.cu", "*.cuh") for p in (ROOT / "csrc").rglob(end)),
+    ROOT / "setup.py",
+]
 
 # package → what it may import of the project
 ALLOWED = {
@@ -75,7 +81,9 @@ def test_outside_packages_stay_behind_their_fence(path):
     place = path.relative_to(PACKAGE).as_posix()
     for fenced, homes in FENCED.items():
         used = any(name == fenced or name.startswith(fenced + ".") for name in imports_of(path))
-        assert not used or any(place == home or place.startswith(home + "/") for home in homes), f"{fenced} only in {homes}"
+        assert not used or any(place == home or place.startswith(home + "/") for home in homes), (
+            f"{fenced} only in {homes}"
+        )
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(ROOT)))
@@ -95,7 +103,9 @@ def test_no_module_is_a_drawer_for_everything():
 @pytest.mark.parametrize("path", FILES, ids=module_of)
 def test_modules_have_narrow_faces_and_say_what_they_are(path):
     tree = ast.parse(path.read_text())
-    public = [n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and not n.name.startswith("_")]
+    public = [
+        n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and not n.name.startswith("_")
+    ]
     assert len(public) <= 10, public
     assert path.stat().st_size == 0 or ast.get_docstring(tree), "a module docstring says the idea in one paragraph"
 
@@ -122,14 +132,19 @@ assert not {forbidden} & set(sys.modules), {forbidden} & set(sys.modules)
 """
 
 
-@pytest.mark.parametrize(("module", "forbidden"), [
-    ("deepclust_accel", {"torch", "numpy", "sklearn"}),
-    ("deepclust_accel.cli", {"torch", "numpy", "sklearn"}),
-    ("deepclust_accel.methods.registry", {"torch"}),
-    ("deepclust_accel.estimator", {"matplotlib", "typer"}),
-])
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("deepclust_accel", {"torch", "numpy", "sklearn"}),
+        ("deepclust_accel.cli", {"torch", "numpy", "sklearn"}),
+        ("deepclust_accel.methods.registry", {"torch"}),
+        ("deepclust_accel.estimator", {"matplotlib", "typer"}),
+    ],
+)
 def test_import_has_no_effects_and_stays_light(module, forbidden):
-    first = "import torch, sklearn.base" if "sklearn" not in forbidden and "torch" not in forbidden else ""  # these set variables
+    first = (
+        "import torch, sklearn.base" if "sklearn" not in forbidden and "torch" not in forbidden else ""
+    )  # these set variables
     code = IMPORT.format(module=module, forbidden=forbidden, first=first)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

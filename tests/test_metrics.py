@@ -26,8 +26,10 @@ def information(y, labels):
 def best_by_trying(y, labels):
     classes, clusters = sorted(set(y)), sorted(set(labels))
     padded = classes + [None] * max(0, len(clusters) - len(classes))
-    return max(sum(np.sum((labels == b) & (y == a)) for a, b in zip(chosen, clusters, strict=True) if a is not None)
-               for chosen in permutations(padded, len(clusters))) / len(y)
+    return max(
+        sum(np.sum((labels == b) & (y == a)) for a, b in zip(chosen, clusters, strict=True) if a is not None)
+        for chosen in permutations(padded, len(clusters))
+    ) / len(y)
 
 
 @pytest.mark.parametrize(("classes", "clusters"), [(4, 4), (2, 5), (5, 2), (1, 3), (3, 1)])

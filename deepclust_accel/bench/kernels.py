@@ -63,6 +63,18 @@ class _Plan:
     say: Say
 
 
+def _present(plan: _Plan) -> dict[str, str]:
+    """Operator/provider -> why it is left out, or an empty string; ArgumentError when nothing is left."""
+    there = {f"{case.operator}/{p.name}": p.missing(case) for case in CASES.values() for p in plan.providers}
+    for name, why in there.items():
+        if why:
+            plan.say(f"{name}: left out: {why}")
+    if all(there.values()):
+        why = "; ".join(f"{name}: {why}" for name, why in there.items())
+        raise ArgumentError(f"providers: expected one that runs here, got none ({why}); choose another")
+    return there
+
+
 def measure(
     rows: Sequence[int],
     *,
@@ -93,19 +105,19 @@ def measure(
     if repeats < 1:
         raise ArgumentError(f"repeats: expected 1 or more, got {repeats}; the default is 15")
     plan = _Plan(
-        [PROVIDERS[name] for name in providers], repeats, matmul_size, shortest_s, slow_s, memory_too,
-        memory.available() // 2, say,
-    )  # fmt: skip
+        [PROVIDERS[name] for name in providers],
+        repeats,
+        matmul_size,
+        shortest_s,
+        slow_s,
+        memory_too,
+        memory.available() // 2,
+        say,
+    )
     results: list[dict[str, Any]] = []
     speeds: list[float] = []
     with contextlib.redirect_stdout(sys.stderr):  # KeOps talks while it compiles; stdout is for the results
-        there = {f"{case.operator}/{p.name}": p.missing(case) for case in CASES.values() for p in plan.providers}
-        for name, why in there.items():
-            if why:
-                say(f"{name}: left out: {why}")
-        if all(there.values()):
-            why = "; ".join(f"{name}: {why}" for name, why in there.items())
-            raise ArgumentError(f"providers: expected one that runs here, got none ({why}); choose another")
+        there = _present(plan)
         machine = describe()  # before the work, so that the load is that of others
         for case in CASES.values():
             for n in rows:

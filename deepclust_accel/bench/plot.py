@@ -53,12 +53,24 @@ def _draw_memory(axes: Axes, name: str, entries: list[dict[str, Any]]) -> None:
     # A small run can fit into pages that were there before: nothing above the inputs, and no place on a log axis.
     measured = [e for e in entries if e["peak_bytes"]]
     if measured:
-        axes.plot([e["rows"] for e in measured], [e["peak_bytes"] / _MIB for e in measured], "o-", ms=4, color=color,
-                  label=name)  # fmt: skip
+        axes.plot(
+            [e["rows"] for e in measured],
+            [e["peak_bytes"] / _MIB for e in measured],
+            "o-",
+            ms=4,
+            color=color,
+            label=name,
+        )
     refused = [e for e in entries if e["predicted_bytes"]]
     if refused:
-        axes.plot([e["rows"] for e in refused], [e["predicted_bytes"] / _MIB for e in refused], "x", ms=8, color=color,
-                  label=f"{name}: out of memory (predicted)")  # fmt: skip
+        axes.plot(
+            [e["rows"] for e in refused],
+            [e["predicted_bytes"] / _MIB for e in refused],
+            "x",
+            ms=8,
+            color=color,
+            label=f"{name}: out of memory (predicted)",
+        )
 
 
 def _label(axes: Axes, title: str, unit: str, sizes: list[int]) -> None:

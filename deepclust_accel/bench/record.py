@@ -29,15 +29,20 @@ def text(results: dict[str, Any]) -> str:
         f"({product['q1']:.1f} to {product['q3']:.1f})",
     ]
     if (machine["load"] or 0) > machine["cores"] / 2:
-        lines.append(f"careful: the machine was busy before (load {machine['load']:.1f} on {machine['cores']} cores); "
-                     "threads that wait for each other suffer most")  # fmt: skip
+        lines.append(
+            f"careful: the machine was busy before (load {machine['load']:.1f} on {machine['cores']} cores); "
+            "threads that wait for each other suffer most"
+        )
     for operator, about in settings["operators"].items():
         entries = [entry for entry in results["results"] if entry["operator"] == operator]
         cells = [_cells(entry) for entry in entries if entry["status"] == "ok"]
         lines += ["", f"{operator}, {about['shape']}", *(_aligned(_HEADER, cells) if cells else [])]
         lines += [_failure(entry) for entry in entries if entry["status"] not in ("ok", "unavailable") if _last(entry)]
-        lines += [f"  N={e['rows']} {e['provider']}: no peak memory: {e['reason']}"
-                  for e in entries if e["status"] == "ok" and e["reason"] and _last(e)]  # fmt: skip
+        lines += [
+            f"  N={e['rows']} {e['provider']}: no peak memory: {e['reason']}"
+            for e in entries
+            if e["status"] == "ok" and e["reason"] and _last(e)
+        ]
     lines += [f"  {name}: left out: {why}" for name, why in results["providers"].items() if why != "available"]
     lines += [
         "",

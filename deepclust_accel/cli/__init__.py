@@ -12,8 +12,13 @@ from deepclust_accel.errors import DcaccelError
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(name="dcaccel", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
-                  help="Deep clustering of large data sets. Results go to stdout, everything else to stderr.")
+app = typer.Typer(
+    name="dcaccel",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="Deep clustering of large data sets. Results go to stdout, everything else to stderr.",
+)
 app.command("fit")(fit.fit)
 app.command("predict")(predict.predict)
 app.command("embed")(predict.embed)

@@ -21,7 +21,9 @@ def _group() -> None:
 def kernels(
     rows: Annotated[str, typer.Option("--rows", help="Sizes N, comma-separated.")] = "300,1024,4096,8192",
     repeats: Annotated[int, typer.Option("--repeats", help="Timed rounds per size and provider.")] = 15,
-    providers: Annotated[str, typer.Option("--providers", help="Comma-separated [default: all that are installed].")] = "",
+    providers: Annotated[
+        str, typer.Option("--providers", help="Comma-separated [default: all that are installed].")
+    ] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for results.json and time.png.")] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -29,7 +31,9 @@ def kernels(
     """Time every operator against eager PyTorch, torch.compile and KeOps, interleaved, after checking its results."""
     from deepclust_accel.bench import kernels as bench
 
-    results = bench.measure(bench.parse_rows(rows), repeats=repeats, providers=bench.parse_providers(providers), say=say)
+    results = bench.measure(
+        bench.parse_rows(rows), repeats=repeats, providers=bench.parse_providers(providers), say=say
+    )
     if out is not None:
         bench.write(results, out)
     emit("bench.kernels", results, as_json, bench.text(results))

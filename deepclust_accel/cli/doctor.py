@@ -20,11 +20,20 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
 
 
 def _text(findings: dict[str, Any]) -> str:
-    parts = [table(("package", "version"), list(findings["versions"].items())),
-             table(("machine", ""), list(findings["machine"].items())),
-             table(("operator", "runs on", "why", "largest error", "agrees"),
-                   [(o["operator"], o["runs_on"], o["why"], f"{o['error']:.1e}", "yes" if o["agrees"] else "NO")
-                    for o in findings["operators"]]),
-             table(("method", "from", "state"), [(m["name"], m["distribution"], m["problem"] or "ok") for m in findings["methods"]])]
+    parts = [
+        table(("package", "version"), list(findings["versions"].items())),
+        table(("machine", ""), list(findings["machine"].items())),
+        table(
+            ("operator", "runs on", "why", "largest error", "agrees"),
+            [
+                (o["operator"], o["runs_on"], o["why"], f"{o['error']:.1e}", "yes" if o["agrees"] else "NO")
+                for o in findings["operators"]
+            ],
+        ),
+        table(
+            ("method", "from", "state"),
+            [(m["name"], m["distribution"], m["problem"] or "ok") for m in findings["methods"]],
+        ),
+    ]
     problems = "\n".join(f"problem: {p}" for p in findings["problems"]) or "everything works"
     return "\n\n".join([*parts, problems])

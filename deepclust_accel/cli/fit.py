@@ -17,44 +17,88 @@ from deepclust_accel.errors import ArgumentError
 _CONFIG_KEYS = ("n_clusters", "seed", "scaling", "device", "precision", "epochs_scale")
 
 
+MethodName = Annotated[str, typer.Argument(help="Method to run; see 'dcaccel methods list'.")]
+Rows = Annotated[
+    str, typer.Argument(help="Path of a .npy, .npz or .csv file, or the name of a data set such as digits.")
+]
+Clusters = Annotated[int | None, typer.Option("--n-clusters", "-k", help="K, the number of clusters.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the results.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="name=value; a setting of the method (repeatable).")]
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="TOML file: n_clusters, seed, scaling …, [params].")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random number [default: 0].")]
+Scale = Annotated[
+    str | None,
+    typer.Option("--scaling", help="none, unit or standard [default: what suits a named data set, none for files]."),
+]
+Labels = Annotated[Path | None, typer.Option("--labels", help=".npy file of labels, used for the final scores only.")]
+EpochsScale = Annotated[float | None, typer.Option("--epochs-scale", help="Multiply every number of epochs.")]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:<number>.")]
+Precision = Annotated[str | None, typer.Option("--precision", help="32-true, bf16-mixed or 64-true.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
+
+
 def fit(
-    method: Annotated[str, typer.Argument(help="Method to run; see 'dcaccel methods list'.")],
-    data: Annotated[str, typer.Argument(help="Path of a .npy, .npz or .csv file, or the name of a data set such as digits.")],
-    n_clusters: Annotated[int | None, typer.Option("--n-clusters", "-k", help="K, the number of clusters.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the results.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="name=value; a setting of the method (repeatable).")] = None,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="TOML file: n_clusters, seed, scaling …, [params].")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of every random number [default: 0].")] = None,
-    scaling: Annotated[str | None, typer.Option("--scaling", help="none, unit or standard [default: what suits a named data "
-                                                "set, none for files].")] = None,
-    labels: Annotated[Path | None, typer.Option("--labels", help=".npy file of labels, used for the final scores only.")] = None,
-    epochs_scale: Annotated[float | None, typer.Option("--epochs-scale", help="Multiply every number of epochs.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:<number>.")] = None,
-    precision: Annotated[str | None, typer.Option("--precision", help="32-true, bf16-mixed or 64-true.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    method: MethodName,
+    data: Rows,
+    n_clusters: Clusters = None,
+    out: Out = None,
+    set_: Set = None,
+    config: Config = None,
+    seed: Seed = None,
+    scaling: Scale = None,
+    labels: Labels = None,
+    epochs_scale: EpochsScale = None,
+    device: Device = None,
+    precision: Precision = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train METHOD on DATA, score the clusters when labels are known, and leave models, labels and a report in --out."""
+    """Train METHOD on DATA; leave a model, labels, scores (when labels are known) and a report in --out."""
     file = _read_config(config)
-    flags = {"n_clusters": n_clusters, "seed": seed, "scaling": scaling, "device": device, "precision": precision,
-             "epochs_scale": epochs_scale}
+    flags = {
+        "n_clusters": n_clusters,
+        "seed": seed,
+        "scaling": scaling,
+        "device": device,
+        "precision": precision,
+        "epochs_scale": epochs_scale,
+    }
     values = {key: flags[key] if flags[key] is not None else file.get(key) for key in _CONFIG_KEYS}
     if values["n_clusters"] is None:
-        raise ArgumentError("-k: expected the number of clusters, got none; add -k 10, or n_clusters to the config file")
+        raise ArgumentError(
+            "-k: expected the number of clusters, got none; add -k 10, or n_clusters to the config file"
+        )
     if out is None:
         raise ArgumentError("--out: expected a folder for the results, got none; add --out runs/NAME")
     layers = [("config file", file.get("params", {})), ("--set", _assignments(set_ or []))]
 
     from deepclust_accel.workflow import FitRequest, run_fit
 
-    request = FitRequest(method=method, data=data, layers=layers, out=out, labels=labels, resume=resume, overwrite=overwrite,
-                         command=shlex.join(["dcaccel", *sys.argv[1:]]), **{k: v for k, v in values.items() if v is not None})
+    request = FitRequest(
+        method=method,
+        data=data,
+        layers=layers,
+        out=out,
+        labels=labels,
+        resume=resume,
+        overwrite=overwrite,
+        command=shlex.join(["dcaccel", *sys.argv[1:]]),
+        **{k: v for k, v in values.items() if v is not None},
+    )
     record = run_fit(request, quiet=quiet, say=say)
-    emit("fit", {key: record.get(key) for key in ("method", "n_clusters", "seed", "scores", "label_free", "seconds", "kernels")}
-         | {"out": str(out), "report": record.get("report")}, as_json, _summary(record, out))
+    emit(
+        "fit",
+        {key: record.get(key) for key in ("method", "n_clusters", "seed", "scores", "label_free", "seconds", "kernels")}
+        | {"out": str(out), "report": record.get("report")},
+        as_json,
+        _summary(record, out),
+    )
 
 
 def _summary(record: dict[str, Any], out: Path) -> str:
@@ -62,8 +106,12 @@ def _summary(record: dict[str, Any], out: Path) -> str:
     if record.get("scores"):
         lines.append("  ".join(f"{name} {value:.4f}" for name, value in record["scores"].items()))
     elif record.get("label_free"):
-        lines.append("no labels given; " + "  ".join(f"{name} {value:.4g}" for name, value in record["label_free"].items()
-                                                     if isinstance(value, float)))
+        lines.append(
+            "no labels given; "
+            + "  ".join(
+                f"{name} {value:.4g}" for name, value in record["label_free"].items() if isinstance(value, float)
+            )
+        )
     lines.append(f"{sum(record['seconds'].values()):.1f} s  results in {out}")
     if record.get("report"):
         lines.append(f"report {record['report']}")
@@ -87,11 +135,17 @@ def _read_config(path: Path | None) -> dict[str, Any]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
         reason = getattr(cause, "strerror", None) or str(cause)
-        raise ArgumentError(f"--config {path}: expected a TOML file, got {reason}; check the path and its syntax") from cause
+        raise ArgumentError(
+            f"--config {path}: expected a TOML file, got {reason}; check the path and its syntax"
+        ) from cause
     for key in content:
         if key not in (*_CONFIG_KEYS, "params"):
-            raise ArgumentError(f"--config {path}: expected {', '.join(_CONFIG_KEYS)} or [params], got {key!r}"
-                                f"{nearest(key, [*_CONFIG_KEYS, 'params'])}")
+            raise ArgumentError(
+                f"--config {path}: expected {', '.join(_CONFIG_KEYS)} or [params], got {key!r}"
+                f"{nearest(key, [*_CONFIG_KEYS, 'params'])}"
+            )
     if not isinstance(content.get("params", {}), dict):
-        raise ArgumentError(f"--config {path}: expected a table [params], got {content['params']!r}; write [params] on its own line")
+        raise ArgumentError(
+            f"--config {path}: expected a table [params], got {content['params']!r}; write [params] on its own line"
+        )
     return content

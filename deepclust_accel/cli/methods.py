@@ -19,21 +19,44 @@ app = typer.Typer(no_args_is_help=True, help="List methods, or show one with its
 def list_(as_json: Json = False, debug: Debug = False) -> None:
     """List every installed method; one that cannot be used is a row with its reason."""
     rows = registry.entries()
-    text = table(("method", "from", "version", "state"), [(e.name, e.distribution, e.version, e.problem or "ok") for e in rows])
+    text = table(
+        ("method", "from", "version", "state"), [(e.name, e.distribution, e.version, e.problem or "ok") for e in rows]
+    )
     emit("methods", {"methods": [asdict(e) for e in rows]}, as_json, text)
 
 
 @app.command("show")
-def show(name: Annotated[str, typer.Argument(help="Name of a method.")], as_json: Json = False, debug: Debug = False) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="Name of a method.")], as_json: Json = False, debug: Debug = False
+) -> None:
     """Show a method: paper, what it assumes, and its settings with defaults and units."""
     cls = registry.load(name)
     rows, card = describe(cls.Params), inspect.cleandoc(cls.__doc__ or "")
-    settings = table(("setting", "default", "type", "unit", "what it is"),
-                     [(r["name"], _short(r["default"]), r["type"], r["unit"] or "", r["help"] or "") for r in rows])
-    emit("method", {"name": name, "paper": cls.info.paper, "summary": cls.info.summary, "streaming": cls.info.streaming,
-                    "distributed": cls.info.distributed, "card": card, "params": rows},
-         as_json, f"{name}: {cls.info.summary}\n{cls.info.paper}\n\n{card}\n\n{settings}")
+    settings = table(
+        ("setting", "default", "type", "unit", "what it is"),
+        [(r["name"], _short(r["default"]), r["type"], r["unit"] or "", r["help"] or "") for r in rows],
+    )
+    emit(
+        "method",
+        {
+            "name": name,
+            "paper": cls.info.paper,
+            "summary": cls.info.summary,
+            "streaming": cls.info.streaming,
+            "distributed": cls.info.distributed,
+            "card": card,
+            "params": rows,
+        },
+        as_json,
+        f"{name}: {cls.info.summary}\n{cls.info.paper}\n\n{card}\n\n{settings}",
+    )
 
 
 def _short(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        ",".join(map(str, value))
+        if isinstance(value, list)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )

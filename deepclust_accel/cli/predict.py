@@ -17,8 +17,12 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:<
 def predict(
     run: Run,
     data: DataArgument,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help=".npy file for the clusters [default: print them].")] = None,
-    probabilities: Annotated[Path | None, typer.Option("--probabilities", help=".npy file for the (N, K) probabilities.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help=".npy file for the clusters [default: print them].")
+    ] = None,
+    probabilities: Annotated[
+        Path | None, typer.Option("--probabilities", help=".npy file for the (N, K) probabilities.")
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
     debug: Debug = False,
@@ -36,8 +40,12 @@ def predict(
     if probabilities is not None:
         runs.write_array(probabilities, table)
     sizes = np.bincount(labels, minlength=model.settings.n_clusters).tolist()
-    content: dict[str, Any] = {"rows": len(labels), "sizes": sizes, "out": None if out is None else str(out),
-                               "scores": None if truth is None else metrics.scores(truth, labels)}
+    content: dict[str, Any] = {
+        "rows": len(labels),
+        "sizes": sizes,
+        "out": None if out is None else str(out),
+        "scores": None if truth is None else metrics.scores(truth, labels),
+    }
     if out is None and as_json:
         content["labels"] = labels.tolist()
     text = "\n".join(map(str, labels)) if out is None else f"{len(labels)} rows, clusters in {out}"
@@ -58,8 +66,12 @@ def embed(
     model, source, _ = _load(run, data, device)
     codes = model.embed(source)
     runs.write_array(out, codes)
-    emit("embed", {"rows": len(codes), "width": codes.shape[1], "out": str(out)}, as_json,
-         f"{len(codes)} rows × {codes.shape[1]} codes in {out}")
+    emit(
+        "embed",
+        {"rows": len(codes), "width": codes.shape[1], "out": str(out)},
+        as_json,
+        f"{len(codes)} rows × {codes.shape[1]} codes in {out}",
+    )
 
 
 def _load(run: Path, data: str, device: str) -> tuple[Any, Any, Any]:

@@ -12,7 +12,9 @@ from deepclust_accel.cli.output import Debug, Json, emit
 
 def report(
     run: Annotated[Path, typer.Argument(help="Folder that 'dcaccel fit --out' left.")],
-    data: Annotated[str | None, typer.Option("--data", help="Where the rows lie now [default: where they lay].")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Where the rows lie now [default: where they lay].")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:

@@ -41,8 +41,17 @@ class KMeansResult:
 
 
 @torch.no_grad()
-def kmeans(z: Tensor, k: int, *, generator: torch.Generator, n_init: int = 20, iterations: int = 100,
-           tolerance: float = 1e-4, sum_ranks: SumRanks | None = None, index: Tensor | None = None) -> KMeansResult:
+def kmeans(
+    z: Tensor,
+    k: int,
+    *,
+    generator: torch.Generator,
+    n_init: int = 20,
+    iterations: int = 100,
+    tolerance: float = 1e-4,
+    sum_ranks: SumRanks | None = None,
+    index: Tensor | None = None,
+) -> KMeansResult:
     """Cluster rows by exact Lloyd iterations from several greedy k-means++ seedings; the lowest inertia wins.
 
     Seeding (Arthur and Vassilvitskii 2007, greedy as in scikit-learn: best of 2 + ln K candidates) looks at 20,000 rows
@@ -138,8 +147,9 @@ def _row_numbers(x: Tensor, index: Tensor | None, total: int, add: SumRanks) -> 
     return index
 
 
-def _shared_sample(x: Tensor, index: Tensor, total: int, most: int, generator: torch.Generator,
-                   add: SumRanks) -> Tensor:
+def _shared_sample(
+    x: Tensor, index: Tensor, total: int, most: int, generator: torch.Generator, add: SumRanks
+) -> Tensor:
     """(S, Z) rows, one from each of S equal stretches of row numbers; the same on every rank."""
     size = min(total, most)
     edges = torch.arange(size + 1) * total // size
@@ -181,8 +191,9 @@ def _squared_distances(sample: Tensor, square: Tensor, rows: Tensor) -> Tensor:
     return distance.add_(square[rows][:, None]).clamp_min_(0.0)
 
 
-def _lloyd(x: Tensor, sample: Tensor, centers: Tensor, iterations: int, tolerance: float,
-           add: SumRanks) -> tuple[Tensor, Tensor, list[int]]:
+def _lloyd(
+    x: Tensor, sample: Tensor, centers: Tensor, iterations: int, tolerance: float, add: SumRanks
+) -> tuple[Tensor, Tensor, list[int]]:
     """Iterate all restarts; return centers (R, K, Z), gains (R,) and iteration counts.
 
     The gain is ``sum n_k |c_k|^2``: for centers that are means, total scatter minus inertia, so the largest wins.

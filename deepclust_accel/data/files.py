@@ -34,8 +34,10 @@ def read_file(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     suffix = path.suffix.lower()
     _check_file(path, what)
     if suffix not in readers:
-        raise DataError(f"{what}: expected a file ending in {', '.join(SUFFIXES)}, got {suffix or 'no ending'!r}; "
-                        "convert it, for example with numpy.save")
+        raise DataError(
+            f"{what}: expected a file ending in {', '.join(SUFFIXES)}, got {suffix or 'no ending'!r}; "
+            "convert it, for example with numpy.save"
+        )
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{what}: expected data, got an empty file; write it again")
@@ -43,13 +45,16 @@ def read_file(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     except DataError:
         raise
     except MemoryError as cause:
-        raise DataError(f"{what}: expected an array that fits into memory, got one that does not; "
-                        "save it as .npy, which is read from disk as needed") from cause
+        raise DataError(
+            f"{what}: expected an array that fits into memory, got one that does not; "
+            "save it as .npy, which is read from disk as needed"
+        ) from cause
     except OSError as cause:
         raise DataError(f"{what}: expected a readable file, got {_line(cause)}; check permissions and disk") from cause
     except Exception as cause:  # see the module docstring: a damaged file can raise nearly anything
-        raise DataError(f"{what}: expected a whole {suffix} file, got a damaged one ({_line(cause)}); "
-                        "write or copy it again") from cause
+        raise DataError(
+            f"{what}: expected a whole {suffix} file, got a damaged one ({_line(cause)}); write or copy it again"
+        ) from cause
 
 
 def as_labels(labels: np.ndarray, rows: int, what: str) -> np.ndarray:
@@ -64,15 +69,18 @@ def as_labels(labels: np.ndarray, rows: int, what: str) -> np.ndarray:
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.shape != (rows,):
-        raise DataError(f"{what}: expected one label per row, shape ({rows},), got shape {labels.shape}; "
-                        "save class numbers in the order of the rows")
+        raise DataError(
+            f"{what}: expected one label per row, shape ({rows},), got shape {labels.shape}; "
+            "save class numbers in the order of the rows"
+        )
     kind = labels.dtype.kind
     if kind in "US":
         return np.unique(labels, return_inverse=True)[1].astype(np.int64)
     if kind in "bui" or (kind == "f" and bool(np.isfinite(labels).all() and (labels == np.round(labels)).all())):
         return labels.astype(np.int64)
-    raise DataError(f"{what}: expected whole numbers or text, got {labels.dtype} values that are neither; "
-                    "number the classes")
+    raise DataError(
+        f"{what}: expected whole numbers or text, got {labels.dtype} values that are neither; number the classes"
+    )
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
@@ -114,8 +122,9 @@ def _read_npy(path: Path, what: str) -> tuple[np.ndarray, None]:
         if "Python objects" in str(cause):
             raise _objects(what, "an array") from cause
         if "length is greater" in str(cause):
-            raise DataError(f"{what}: expected the rows its header promises, got a truncated file; "
-                            "write or copy it again") from cause
+            raise DataError(
+                f"{what}: expected the rows its header promises, got a truncated file; write or copy it again"
+            ) from cause
         raise
 
 
@@ -126,8 +135,9 @@ def _read_npz(path: Path, what: str) -> tuple[np.ndarray, np.ndarray | None]:
     with np.load(path, allow_pickle=False) as archive:
         if "X" not in archive.files:
             keys = ", ".join(archive.files[:8]) or "nothing"
-            raise DataError(f"{what}: expected an array named X (and optionally y), got {keys}; "
-                            "save with numpy.savez(path, X=rows)")
+            raise DataError(
+                f"{what}: expected an array named X (and optionally y), got {keys}; save with numpy.savez(path, X=rows)"
+            )
         rows = _member(archive, "X", what)
         labels = _member(archive, "y", what) if "y" in archive.files else None
     if labels is not None:
@@ -148,8 +158,10 @@ def _member(archive, key: str, what: str) -> np.ndarray:
 
 
 def _objects(what: str, part: str) -> DataError:
-    return DataError(f"{what}: expected numbers, got {part} of Python objects, which are never unpickled; "
-                     "save it with a numeric dtype")
+    return DataError(
+        f"{what}: expected numbers, got {part} of Python objects, which are never unpickled; "
+        "save it with a numeric dtype"
+    )
 
 
 def _read_csv(path: Path, what: str) -> tuple[np.ndarray, None]:
@@ -182,8 +194,10 @@ def _header_lines(path: Path, what: str) -> int:
                 return 0
             if numeric or not any(entries):
                 bad = next(entry for entry in entries if not _is_number(entry))
-                raise DataError(f"{what}: expected numbers, or a header without any, got {bad!r} beside numbers "
-                                f"in line {number}; fill or rename it")
+                raise DataError(
+                    f"{what}: expected numbers, or a header without any, got {bad!r} beside numbers "
+                    f"in line {number}; fill or rename it"
+                )
             if not any(line.strip() for _, line in content):
                 raise DataError(f"{what}: expected rows of numbers, got only a header line; check how it was written")
             return number

@@ -32,8 +32,15 @@ class Loader:
         ArgumentError: A negative seed.
     """
 
-    def __init__(self, source: DataSource, *, seed: int, scaling: Scaling | None = None,
-                 dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        source: DataSource,
+        *,
+        seed: int,
+        scaling: Scaling | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ):
         if seed < 0:
             raise ArgumentError(f"seed: expected an integer >= 0, got {seed}")
         self.source = source
@@ -44,8 +51,9 @@ class Loader:
         self.dtype = dtype
         self.device = torch.device(device)
 
-    def epoch(self, *, stage: int, epoch: int, batch_size: int, rank: int = 0, world_size: int = 1,
-              equal_shards: bool = False) -> Iterator[Batch]:
+    def epoch(
+        self, *, stage: int, epoch: int, batch_size: int, rank: int = 0, world_size: int = 1, equal_shards: bool = False
+    ) -> Iterator[Batch]:
         """This rank's batches of one shuffled epoch.
 
         Global batch b is the rows ``[b*B*W, (b+1)*B*W)`` of one permutation shared by all ranks; each rank has a
@@ -96,12 +104,14 @@ class Loader:
         if not equal_shards:
             return -(-self.rows // (batch_size * world_size))
         if self.rows < world_size:
-            raise DataError(f"data: expected at least one row for each of {world_size} ranks, got {self.rows}; "
-                            "use fewer processes")
+            raise DataError(
+                f"data: expected at least one row for each of {world_size} ranks, got {self.rows}; use fewer processes"
+            )
         return max(1, self.rows // (batch_size * world_size))
 
-    def _shuffled(self, steps: int, key: tuple[int, int], batch_size: int, rank: int, world_size: int,
-                  equal_shards: bool) -> Iterator[Batch]:
+    def _shuffled(
+        self, steps: int, key: tuple[int, int], batch_size: int, rank: int, world_size: int, equal_shards: bool
+    ) -> Iterator[Batch]:
         order = self._order(*key)
         together = batch_size * world_size
         for step in range(steps):

@@ -54,32 +54,76 @@ _SETS = {
     entry.name: entry
     for entry in (
         NamedSet("digits", 1797, 64, 10, "unit", "handwritten digits 8x8, comes with scikit-learn", _UCI, (8, 8)),
-        NamedSet("mnist", 70000, 784, 10, "unit", "handwritten digits, 60000 training and 10000 test images",
-                 "CC BY-SA 3.0 as usually stated", (28, 28), 554),
-        NamedSet("fashion-mnist", 70000, 784, 10, "unit", "photographs of clothing, Zalando Research", "MIT", (28, 28),
-                 40996),
-        NamedSet("usps", 9298, 256, 10, "unit", "handwritten digits from envelopes, 7291 training and 2007 test images",
-                 "none stated", (16, 16), 41082),
+        NamedSet(
+            "mnist",
+            70000,
+            784,
+            10,
+            "unit",
+            "handwritten digits, 60000 training and 10000 test images",
+            "CC BY-SA 3.0 as usually stated",
+            (28, 28),
+            554,
+        ),
+        NamedSet(
+            "fashion-mnist", 70000, 784, 10, "unit", "photographs of clothing, Zalando Research", "MIT", (28, 28), 40996
+        ),
+        NamedSet(
+            "usps",
+            9298,
+            256,
+            10,
+            "unit",
+            "handwritten digits from envelopes, 7291 training and 2007 test images",
+            "none stated",
+            (16, 16),
+            41082,
+        ),
         NamedSet("optdigits", 5620, 64, 10, "unit", "handwritten digits 8x8, UCI", _UCI, (8, 8), 28),
         NamedSet("pendigits", 10992, 16, 10, "unit", "pen strokes of digits, 8 points each, UCI", _UCI, None, 32),
-        NamedSet("coil20", 1440, 1024, 20, "unit", "grey photographs of 20 objects on a turntable, Columbia University",
-                 "research use", (32, 32)),
-        NamedSet("reuters10k", 10000, 2000, 4, "none", "TF-IDF of news stories, rebuilt from RCV1-v2 with the shape of "
-                 "DEC's REUTERS-10K; other documents", "research use, cite Lewis 2004"),
+        NamedSet(
+            "coil20",
+            1440,
+            1024,
+            20,
+            "unit",
+            "grey photographs of 20 objects on a turntable, Columbia University",
+            "research use",
+            (32, 32),
+        ),
+        NamedSet(
+            "reuters10k",
+            10000,
+            2000,
+            4,
+            "none",
+            "TF-IDF of news stories, rebuilt from RCV1-v2 with the shape of DEC's REUTERS-10K; other documents",
+            "research use, cite Lewis 2004",
+        ),
         NamedSet("newsgroups20", 18846, 2000, 20, "none", "TF-IDF of posts in 20 newsgroups, bydate", "none stated"),
         NamedSet("searchsnippets", 12340, 2000, 8, "none", "TF-IDF of web search snippets", "none stated"),
         NamedSet("stackoverflow", 20000, 2000, 20, "none", "TF-IDF of question titles", "CC BY-SA"),
         NamedSet("bbc_news", 2225, 2000, 5, "none", "TF-IDF of BBC news stories", "research use"),
         NamedSet("dermatology", 366, 34, 6, "standard", "clinical findings of skin diseases, UCI", _UCI),
         NamedSet("mice_protein", 1080, 77, 8, "standard", "protein levels in mouse cortex, UCI", _UCI),
-        NamedSet("wisdm_har", 5418, 43, 6, "standard", "phone accelerometer features of daily activities, WISDM lab",
-                 "free for research"),
-        NamedSet("pbmc_10x", 4271, 2000, 8, "standard", f"gene counts of blood cells, 10x Genomics; {_COUNTS}",
-                 "CC BY 4.0"),
-        NamedSet("cite_cbmc", 8617, 2000, 15, "standard", f"gene counts of cord blood cells, GEO; {_COUNTS}",
-                 "none stated"),
-        NamedSet("mouse_bladder", 2746, 2003, 16, "standard", f"gene counts of mouse bladder cells; {_COUNTS}",
-                 "none stated"),
+        NamedSet(
+            "wisdm_har",
+            5418,
+            43,
+            6,
+            "standard",
+            "phone accelerometer features of daily activities, WISDM lab",
+            "free for research",
+        ),
+        NamedSet(
+            "pbmc_10x", 4271, 2000, 8, "standard", f"gene counts of blood cells, 10x Genomics; {_COUNTS}", "CC BY 4.0"
+        ),
+        NamedSet(
+            "cite_cbmc", 8617, 2000, 15, "standard", f"gene counts of cord blood cells, GEO; {_COUNTS}", "none stated"
+        ),
+        NamedSet(
+            "mouse_bladder", 2746, 2003, 16, "standard", f"gene counts of mouse bladder cells; {_COUNTS}", "none stated"
+        ),
         NamedSet("acm", 3025, 1870, 3, "none", "words of papers, by subject; graph left out", "Apache-2.0 (SDCN)"),
         NamedSet("dblp", 4057, 334, 4, "none", "words of authors, by field; graph left out", "MIT (collection)"),
         NamedSet("citeseer", 3327, 3703, 6, "none", "words of papers, by topic; graph left out", "MIT (collection)"),
@@ -159,9 +203,11 @@ def _checked(entry: NamedSet, rows: np.ndarray, labels: np.ndarray | None, where
 
 def _nowhere(entry: NamedSet, got: str) -> DataError:
     places = " or ".join(str(folder / f"{entry.name}.npz") for folder in _folders())
-    return DataError(f"{entry.name}: expected {places}{' or OpenML' if entry.openml else ''}, got {got}; put an .npz "
-                     f"with X ({entry.rows}, {entry.columns}) and y ({entry.rows},) there, or set DCACCEL_DATA to "
-                     "the folder that holds one")
+    return DataError(
+        f"{entry.name}: expected {places}{' or OpenML' if entry.openml else ''}, got {got}; put an .npz "
+        f"with X ({entry.rows}, {entry.columns}) and y ({entry.rows},) there, or set DCACCEL_DATA to "
+        "the folder that holds one"
+    )
 
 
 def _fetch(entry: NamedSet) -> tuple[np.ndarray, np.ndarray]:
@@ -172,8 +218,9 @@ def _fetch(entry: NamedSet) -> tuple[np.ndarray, np.ndarray]:
     try:
         # scikit-learn offers no timeout of its own, and a silent network would hold us for minutes
         socket.setdefaulttimeout(_TIMEOUT_SECONDS)
-        fetched = fetch_openml(data_id=entry.openml, as_frame=False, parser="liac-arff", cache=False, n_retries=1,
-                               delay=0.0)
+        fetched = fetch_openml(
+            data_id=entry.openml, as_frame=False, parser="liac-arff", cache=False, n_retries=1, delay=0.0
+        )
     except Exception as cause:  # no network, HTTP errors, a changed format: all mended in the same way
         reason = " ".join(str(cause).split())[:160]
         raise _nowhere(entry, f"neither, and {type(cause).__name__} from OpenML ({reason})") from cause

@@ -56,12 +56,21 @@ def open_data(spec: "str | Path | np.ndarray | Tensor | DataSource", *, download
         return _open_path(spec)
     if isinstance(spec, DataSource):
         return _data(spec, None, "source", {"kind": "source"})
-    raise DataError(f"data: expected an array, a tensor, a path or a name, got {type(spec).__name__}; "
-                    "convert it to a NumPy array first")
+    raise DataError(
+        f"data: expected an array, a tensor, a path or a name, got {type(spec).__name__}; "
+        "convert it to a NumPy array first"
+    )
 
 
-def _data(source: DataSource, labels: np.ndarray | None, name: str, origin: dict, *, scaling: str = "none",
-          image_shape: tuple[int, ...] | None = None) -> Data:
+def _data(
+    source: DataSource,
+    labels: np.ndarray | None,
+    name: str,
+    origin: dict,
+    *,
+    scaling: str = "none",
+    image_shape: tuple[int, ...] | None = None,
+) -> Data:
     shape = tuple(source.spec.shape)
     if image_shape is None and len(shape) in (2, 3):
         image_shape = shape
@@ -71,8 +80,14 @@ def _data(source: DataSource, labels: np.ndarray | None, name: str, origin: dict
 
 def _open_named(name: str, download: bool) -> Data:
     entry, rows, labels = named.load(name, download=download)
-    return _data(ArraySource(rows, name=name), labels, name, {"kind": "named", "name": name}, scaling=entry.scaling,
-                 image_shape=entry.image_shape)
+    return _data(
+        ArraySource(rows, name=name),
+        labels,
+        name,
+        {"kind": "named", "name": name},
+        scaling=entry.scaling,
+        image_shape=entry.image_shape,
+    )
 
 
 def _open_path(spec: str | Path) -> Data:

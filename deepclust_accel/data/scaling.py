@@ -87,8 +87,9 @@ class Scaling:
         """
         if self.kind == "standard" and tuple(self.center.shape) != tuple(shape):
             expected = tuple(self.center.shape)
-            raise DataError(f"data: expected rows of shape {expected}, as fitted, got {tuple(shape)}; "
-                            "use the same columns")
+            raise DataError(
+                f"data: expected rows of shape {expected}, as fitted, got {tuple(shape)}; use the same columns"
+            )
 
     def state(self) -> dict[str, Tensor]:
         """The fitted numbers as tensors, for ``from_state``: "kind" (), and "center", "scale" unless "none"."""
@@ -159,8 +160,10 @@ def check_finite(source: DataSource) -> tuple[float, float]:
     if first is not None:
         row, column, value = first
         several = f"{count} values that are not, the first {value}" if count > 1 else f"{value}"
-        raise DataError(f"data: expected finite float32 values, got {several} at row {row}, column {column}; "
-                        "fill or drop such values")
+        raise DataError(
+            f"data: expected finite float32 values, got {several} at row {row}, column {column}; "
+            "fill or drop such values"
+        )
     return low, high
 
 

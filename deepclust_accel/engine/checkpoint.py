@@ -50,7 +50,9 @@ def write_atomic(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     except OSError as cause:
         temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: expected a writable disk, got {cause.strerror}; free space or choose another --out") from cause
+        raise OutputError(
+            f"{path}: expected a writable disk, got {cause.strerror}; free space or choose another --out"
+        ) from cause
 
 
 class Checkpoint:
@@ -81,10 +83,21 @@ class Checkpoint:
                 os.fsync(file.fileno())
             os.replace(temporary, self.folder / name)
         except (OSError, SafetensorError) as cause:
-            raise OutputError(f"{self.folder}: expected room for a checkpoint, got {cause}; free space and use --resume") from cause
-        record = {"format": FORMAT, "identity": self.identity, "stage": snapshot.stage, "epoch": snapshot.epoch,
-                  "steps": snapshot.steps, "tensors": name, "sha256": digest, "optimizers": snapshot.optimizers,
-                  "history": snapshot.history, "seconds": snapshot.seconds}
+            raise OutputError(
+                f"{self.folder}: expected room for a checkpoint, got {cause}; free space and use --resume"
+            ) from cause
+        record = {
+            "format": FORMAT,
+            "identity": self.identity,
+            "stage": snapshot.stage,
+            "epoch": snapshot.epoch,
+            "steps": snapshot.steps,
+            "tensors": name,
+            "sha256": digest,
+            "optimizers": snapshot.optimizers,
+            "history": snapshot.history,
+            "seconds": snapshot.seconds,
+        }
         write_atomic(self.folder / _INDEX, json.dumps(record).encode())
         for path in old:
             if path.name != name:
@@ -102,12 +115,21 @@ class Checkpoint:
             with open(path, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if record["format"] != FORMAT:
-                raise ResumeError(f"{self.folder}: expected checkpoint format {FORMAT}, got {record['format']}; start a new run")
+                raise ResumeError(
+                    f"{self.folder}: expected checkpoint format {FORMAT}, got {record['format']}; start a new run"
+                )
             if digest != record["sha256"]:
                 raise ResumeError(f"{path}: expected the recorded checksum, got a damaged file; start a new run")
             compare(record["identity"], self.identity)
-            return Snapshot(record["stage"], record["epoch"], record["steps"], load_file(path), record["optimizers"],
-                            record["history"], record["seconds"])
+            return Snapshot(
+                record["stage"],
+                record["epoch"],
+                record["steps"],
+                load_file(path),
+                record["optimizers"],
+                record["history"],
+                record["seconds"],
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as cause:
             raise ResumeError(f"{self.folder}: expected a readable checkpoint, got {cause}; start a new run") from cause
 
@@ -124,17 +146,23 @@ def compare(saved: Mapping[str, object], now: Mapping[str, object]) -> None:
     differing = sorted(k for k in {*saved, *now} if saved.get(k) != now.get(k))
     if differing:
         what = "; ".join(f"{k}: {_differences(saved.get(k), now.get(k))}" for k in differing)
-        raise ResumeError(f"resume: expected the run that was interrupted, got other settings ({what}); "
-                          f"repeat them as they were, or start anew with another --out")
+        raise ResumeError(
+            f"resume: expected the run that was interrupted, got other settings ({what}); "
+            f"repeat them as they were, or start anew with another --out"
+        )
 
 
 def _differences(old: object, new: object) -> str:
     if isinstance(old, dict) and isinstance(new, dict):
-        return ", ".join(f"{k} was {old.get(k)!r}, is {new.get(k)!r}" for k in sorted({*old, *new}) if old.get(k) != new.get(k))
+        return ", ".join(
+            f"{k} was {old.get(k)!r}, is {new.get(k)!r}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)
+        )
     return f"was {old!r}, is {new!r}"
 
 
-def pack(method: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]) -> tuple[dict[str, Tensor], dict[str, dict]]:
+def pack(
+    method: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]
+) -> tuple[dict[str, Tensor], dict[str, dict]]:
     """Split the state of networks and optimizers into tensors and JSON-able rest."""
     tensors = {f"method.{k}": v for k, v in method.state_dict().items()}
     rest: dict[str, dict] = {}

@@ -13,7 +13,7 @@ from torch import nn
 
 from deepclust_accel.data.loader import Loader
 from deepclust_accel.engine.checkpoint import Checkpoint, Snapshot, pack, unpack
-from deepclust_accel.engine.monitor import History, Silent, Watcher
+from deepclust_accel.engine.monitor import History, Watcher
 from deepclust_accel.engine.run import Run
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.seeding import derive_seed, isolated
@@ -36,11 +36,19 @@ class Engine:
         watcher: told about progress.
     """
 
-    def __init__(self, runtime: Runtime, *, seed: int, checkpoint: Checkpoint | None = None, save_seconds: float = 30.0,
-                 history: History | None = None, watcher: Watcher | None = None):
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        seed: int,
+        checkpoint: Checkpoint | None = None,
+        save_seconds: float = 30.0,
+        history: History | None = None,
+        watcher: Watcher | None = None,
+    ):
         self._runtime, self._seed, self._checkpoint = runtime, seed, checkpoint
         self._save_seconds, self._saved_at = save_seconds, time.monotonic()
-        self._history, self._watcher = history or History(), watcher or Silent()
+        self._history, self._watcher = history or History(), watcher or Watcher()
 
     def fit(self, method: nn.Module, loader: Loader, *, resume: bool = False) -> dict[str, float]:
         """Run all stages of ``method.plan()`` in place and return the seconds each took.
@@ -70,8 +78,16 @@ class Engine:
         method.eval()
         return self._seconds
 
-    def _stage(self, method: nn.Module, nets: SimpleNamespace, parts: Mapping[str, nn.Module], stages: Sequence[Stage],
-               index: int, run: Run, start: Snapshot) -> None:
+    def _stage(
+        self,
+        method: nn.Module,
+        nets: SimpleNamespace,
+        parts: Mapping[str, nn.Module],
+        stages: Sequence[Stage],
+        index: int,
+        run: Run,
+        start: Snapshot,
+    ) -> None:
         stage, begin = stages[index], time.monotonic()
         before = self._seconds.get(stage.name, 0.0)
         run.epoch, run.step, run.epochs = start.epoch, start.steps, getattr(stage, "epochs", 0)
@@ -96,8 +112,17 @@ class Engine:
         self._watcher.end_stage(self._seconds[stage.name])
         self._save(Snapshot(index + 1), method, {}, force=True)
 
-    def _epoch(self, method: nn.Module, nets: SimpleNamespace, parts: Mapping[str, nn.Module], stage: Train, index: int,
-               epoch: int, optimizers: Mapping[str, torch.optim.Optimizer], run: Run) -> None:
+    def _epoch(
+        self,
+        method: nn.Module,
+        nets: SimpleNamespace,
+        parts: Mapping[str, nn.Module],
+        stage: Train,
+        index: int,
+        epoch: int,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        run: Run,
+    ) -> None:
         begin, run.epoch = time.monotonic(), epoch
         run.reseed(index, epoch)
         for key, group in stage.groups.items():
@@ -121,14 +146,22 @@ class Engine:
         self._history.append(record)
         self._watcher.end_epoch(record)
 
-    def _apply(self, update: Update, stage: Train, parts: Mapping[str, nn.Module],
-               optimizers: Mapping[str, torch.optim.Optimizer], run: Run) -> None:
+    def _apply(
+        self,
+        update: Update,
+        stage: Train,
+        parts: Mapping[str, nn.Module],
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        run: Run,
+    ) -> None:
         group, optimizer = stage.groups[update.group], optimizers[update.group]
         for every in optimizers.values():
             every.zero_grad(set_to_none=True)  # an adversarial loss leaves gradients in parts that it must not move
         self._runtime.backward(update.loss)
         if group.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_([p for name in group.parts for p in parts[name].parameters()], group.clip_norm)
+            torch.nn.utils.clip_grad_norm_(
+                [p for name in group.parts for p in parts[name].parameters()], group.clip_norm
+            )
         optimizer.step()
         label = "loss" if update.group == "main" else f"loss_{update.group}"
         run.log(**{label: update.loss}, **update.logs)
@@ -136,8 +169,13 @@ class Engine:
     def _steps(self, stage: Stage, run: Run) -> int:
         return run.count_steps(stage.batch_size, stage.needs_equal_shards) if isinstance(stage, Train) else 0
 
-    def _save(self, snapshot: Snapshot, method: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer],
-              force: bool = False) -> None:
+    def _save(
+        self,
+        snapshot: Snapshot,
+        method: nn.Module,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        force: bool = False,
+    ) -> None:
         due = force or time.monotonic() - self._saved_at >= self._save_seconds
         if self._checkpoint is None or not due or self._runtime.rank != 0:
             return
@@ -181,7 +219,11 @@ def _without_gradient(method: nn.Module, function: Callable[[Run], None], run: R
 
 
 def _check_finite(record: Mapping[str, object]) -> None:
-    bad = [f"{name} = {value}" for name, value in record.items() if isinstance(value, float) and not math.isfinite(value)]
+    bad = [
+        f"{name} = {value}" for name, value in record.items() if isinstance(value, float) and not math.isfinite(value)
+    ]
     if bad:
-        raise TrainingError(f"stage {record['stage']!r}, epoch {record['epoch']}: expected finite losses, got {', '.join(bad)}; "
-                            f"lower the learning rate or check the scaling of the data")
+        raise TrainingError(
+            f"stage {record['stage']!r}, epoch {record['epoch']}: expected finite losses, got {', '.join(bad)}; "
+            f"lower the learning rate or check the scaling of the data"
+        )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from deepclust_accel.errors import OutputError
 
-__all__ = ["Bars", "History", "Lines", "Silent", "Watcher", "watcher"]
+__all__ = ["Bars", "History", "Lines", "Watcher", "watcher"]
 
 
 class History:
@@ -40,38 +40,28 @@ def _write(path: Path, text: str, mode: str) -> None:
         with open(path, mode, encoding="utf-8") as file:
             file.write(text)
     except OSError as cause:
-        raise OutputError(f"{path}: expected a writable file, got {cause.strerror}; free space or choose another --out") from cause
+        raise OutputError(
+            f"{path}: expected a writable file, got {cause.strerror}; free space or choose another --out"
+        ) from cause
 
 
-class Watcher(Protocol):
-    """What the engine tells while it works."""
-
-    def begin_stage(self, number: int, total: int, name: str, epochs: int, steps: int) -> None: ...
-
-    def step(self) -> None: ...
-
-    def end_epoch(self, record: dict) -> None: ...
-
-    def end_stage(self, seconds: float) -> None: ...
-
-
-class Silent:
-    """Shows nothing."""
+class Watcher:
+    """What the engine tells while it works; this one shows nothing."""
 
     def begin_stage(self, number: int, total: int, name: str, epochs: int, steps: int) -> None:
-        """Ignore."""
+        """A stage starts: its number of ``total``, its epochs (0 for a pass) and steps per epoch."""
 
     def step(self) -> None:
-        """Ignore."""
+        """A step is done."""
 
     def end_epoch(self, record: dict) -> None:
-        """Ignore."""
+        """An epoch is done; ``record`` is its line in the history."""
 
     def end_stage(self, seconds: float) -> None:
-        """Ignore."""
+        """The stage is done, in all its sessions together after ``seconds``."""
 
 
-class Lines(Silent):
+class Lines(Watcher):
     """One line an epoch, for logs and pipes."""
 
     def __init__(self, stream: TextIO):
@@ -86,7 +76,9 @@ class Lines(Silent):
 
     def end_epoch(self, record: dict) -> None:
         """Print the means of the epoch."""
-        self._say(f"{self._label} epoch {record['epoch'] + 1}/{self._epochs}  {terms(record)}  {record['seconds']:.1f} s")
+        self._say(
+            f"{self._label} epoch {record['epoch'] + 1}/{self._epochs}  {terms(record)}  {record['seconds']:.1f} s"
+        )
 
     def end_stage(self, seconds: float) -> None:
         """Print how long the stage took."""
@@ -96,7 +88,7 @@ class Lines(Silent):
         print(line, file=self._stream, flush=True)
 
 
-class Bars(Silent):
+class Bars(Watcher):
     """One live bar a stage on a terminal, left in place with its time when the stage ends."""
 
     def __init__(self, stream: TextIO):
@@ -110,9 +102,16 @@ class Bars(Silent):
 
         self._steps, self._done = max(1, steps), 0
         count = TextColumn("{task.completed:.0f}/{task.total} epochs") if epochs else TextColumn("")
-        self._progress = Progress(TextColumn(f"[{number}/{total}] {name:<18}", markup=False), BarColumn(30), count, TimeElapsedColumn(),
-                                  TimeRemainingColumn(), TextColumn("{task.fields[loss]}"),
-                                  console=Console(file=self._stream), refresh_per_second=4)
+        self._progress = Progress(
+            TextColumn(f"[{number}/{total}] {name:<18}", markup=False),
+            BarColumn(30),
+            count,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[loss]}"),
+            console=Console(file=self._stream),
+            refresh_per_second=4,
+        )
         self._task = self._progress.add_task(name, total=epochs or 1, loss="")
         self._progress.start()
 
@@ -138,7 +137,7 @@ class Bars(Silent):
 def watcher(stream: TextIO, quiet: bool = False) -> Watcher:
     """Bars on a terminal, lines elsewhere, nothing when quiet."""
     if quiet:
-        return Silent()
+        return Watcher()
     return Bars(stream) if stream.isatty() else Lines(stream)
 
 

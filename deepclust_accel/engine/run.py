@@ -60,8 +60,14 @@ class Run:
 
     def epoch_batches(self, batch_size: int, stage: int, equal_shards: bool) -> Iterator[Batch]:
         """The shuffled batches of the current epoch (engine)."""
-        return self._loader.epoch(stage=stage, epoch=self.epoch, batch_size=batch_size, rank=self.rank,
-                                  world_size=self.world_size, equal_shards=equal_shards)
+        return self._loader.epoch(
+            stage=stage,
+            epoch=self.epoch,
+            batch_size=batch_size,
+            rank=self.rank,
+            world_size=self.world_size,
+            equal_shards=equal_shards,
+        )
 
     def count_steps(self, batch_size: int, equal_shards: bool) -> int:
         """How many batches an epoch has (engine)."""
@@ -93,8 +99,10 @@ class Run:
 
     def take_log(self) -> dict[str, float]:
         """Return the mean of each logged value since the last call, over all ranks, and start afresh (engine)."""
-        means = {name: float(collectives.sum_ranks(total)) / (self._counts[name] * self.world_size)
-                 for name, total in self._sums.items()}
+        means = {
+            name: float(collectives.sum_ranks(total)) / (self._counts[name] * self.world_size)
+            for name, total in self._sums.items()
+        }
         self._sums, self._counts = {}, {}
         return means
 

@@ -89,8 +89,10 @@ def _accelerator(device: str) -> tuple[str, int | list[int]]:
     if wanted.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (wanted.index or 0) >= count:
-            raise ArgumentError(f"device: expected one that this machine has, got {device!r} with {count} CUDA devices; "
-                                f"use --device cpu, or run 'dcaccel doctor'")
+            raise ArgumentError(
+                f"device: expected one that this machine has, got {device!r} with {count} CUDA devices; "
+                f"use --device cpu, or run 'dcaccel doctor'"
+            )
         return "cuda", [wanted.index or 0]
     if wanted.type != "cpu":
         raise ArgumentError(f"device: expected auto, cpu, cuda or cuda:<number>, got {device!r}")

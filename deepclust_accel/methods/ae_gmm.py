@@ -27,8 +27,12 @@ class AeGmm(AutoencoderMethod):
     Assumes Gaussian classes in the code. Known failure: as ae-kmeans.
     """
 
-    info = MethodInfo("ae-gmm", "Jiang et al., IJCAI 2017 (baseline)", "Gaussian mixture on the codes of an autoencoder",
-                      distributed=False)
+    info = MethodInfo(
+        "ae-gmm",
+        "Jiang et al., IJCAI 2017 (baseline)",
+        "Gaussian mixture on the codes of an autoencoder",
+        distributed=False,
+    )
     Params = AeGmmParams
 
     def __init__(self, params: AeGmmParams, n_clusters: int, data: DataSpec):

@@ -50,8 +50,14 @@ class AeKMeans(AutoencoderMethod):
         return self.centers
 
     def _cluster(self, run: Run) -> None:
-        found = kmeans(run.collect(self.embed), self.n_clusters, generator=run.shared_generator,
-                       n_init=self.params.n_init, sum_ranks=run.sum_ranks, index=run.row_numbers())
+        found = kmeans(
+            run.collect(self.embed),
+            self.n_clusters,
+            generator=run.shared_generator,
+            n_init=self.params.n_init,
+            sum_ranks=run.sum_ranks,
+            index=run.row_numbers(),
+        )
         self.centers.copy_(found.centers)
 
 

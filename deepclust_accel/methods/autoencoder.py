@@ -21,14 +21,17 @@ __all__ = ["AutoencoderMethod", "AutoencoderParams"]
 class AutoencoderParams(Params):
     """Settings of the networks and of pretraining."""
 
-    hidden: tuple[int, ...] = param((500, 500, 2000), "widths of the encoder's hidden layers; the decoder mirrors them",
-                                    unit="units", low=1)
+    hidden: tuple[int, ...] = param(
+        (500, 500, 2000), "widths of the encoder's hidden layers; the decoder mirrors them", unit="units", low=1
+    )
     latent_dim: int = param(10, "width of the code", unit="units", low=1)
     decoder: Literal["gaussian", "bernoulli"] = param(
-        "gaussian", "likelihood of a value given its code: gaussian for real values, bernoulli for binary ones")
+        "gaussian", "likelihood of a value given its code: gaussian for real values, bernoulli for binary ones"
+    )
     batch_size: int = param(256, "rows per step", unit="rows", low=1)
     pretraining: Literal["stacked", "plain"] = param(
-        "plain", "plain: end to end; stacked: layer by layer with corrupted inputs first")
+        "plain", "plain: end to end; stacked: layer by layer with corrupted inputs first"
+    )
     layer_epochs: int = param(10, "stacked pretraining: epochs of each layer", unit="epochs", low=0)
     pretrain_epochs: int = param(50, "epochs of pretraining end to end", unit="epochs", low=0)
     pretrain_learning_rate: float = param(1e-3, "Adam's rate in pretraining", above=0)
@@ -46,8 +49,10 @@ class AutoencoderMethod(Method):
     def __init__(self, params: AutoencoderParams, n_clusters: int, data: DataSpec):
         super().__init__(params, n_clusters, data)
         if params.decoder == "bernoulli" and not data.unit_range:
-            raise ArgumentError("decoder: expected gaussian for values outside [0, 1], got bernoulli; use --scaling unit or "
-                                "decoder=gaussian")
+            raise ArgumentError(
+                "decoder: expected gaussian for values outside [0, 1], got bernoulli; use --scaling unit or "
+                "decoder=gaussian"
+            )
         widths = (self.features, *params.hidden)
         self.encoder = Mlp(*widths, self.outputs_per_code * params.latent_dim)
         self.decoder = Mlp(params.latent_dim, *reversed(widths))
@@ -62,8 +67,10 @@ class AutoencoderMethod(Method):
         group = {"main": Group(("encoder", "decoder"), p.pretrain_learning_rate)}
         stages = []
         if p.pretraining == "stacked":
-            stages = [Train(f"pretrain-layer-{depth + 1}", self._layer_step(depth), group, p.layer_epochs, p.batch_size)
-                      for depth in range(len(self.encoder))]
+            stages = [
+                Train(f"pretrain-layer-{depth + 1}", self._layer_step(depth), group, p.layer_epochs, p.batch_size)
+                for depth in range(len(self.encoder))
+            ]
         return [*stages, Train("pretrain", self._reconstruct, group, p.pretrain_epochs, p.batch_size)]
 
     def _code(self, output: Tensor) -> Tensor:

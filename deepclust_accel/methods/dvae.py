@@ -31,8 +31,9 @@ class DvaeParams(AutoencoderParams):
 
     batch_size: int = param(300, "rows per step; the similarity loss is over all pairs of them", unit="rows", low=1)
     n_init: int = param(20, "restarts of the k-means that gives the pseudo-labels", low=1)
-    classifier_steps: int = param(1500, "steps of the classifier on pseudo-labels, rounded up to epochs (not in the paper)",
-                                  unit="steps", low=0)
+    classifier_steps: int = param(
+        1500, "steps of the classifier on pseudo-labels, rounded up to epochs (not in the paper)", unit="steps", low=0
+    )
     classifier_learning_rate: float = param(1e-2, "Adam's rate for it (not in the paper)", above=0)
     epochs: int = param(100, "epochs of joint training (not in the paper)", unit="epochs", low=0)
     warmup_epochs: int = param(50, "joint epochs before the similarity loss joins, the paper's T", unit="epochs", low=0)
@@ -42,17 +43,24 @@ class DvaeParams(AutoencoderParams):
     adam_eps: float = param(1e-4, "Adam's eps (VaDE's code)", above=0)
     beta: float = param(1.0, "weight of the similarity loss; the paper takes the largest that trains", low=0)
     beta_per: Literal["row", "value"] = param(
-        "value", "beta weighs the similarity loss against the ELBO of a row, as printed (row), or of one value of a row, as "
-        "code with mean losses has it (value: beta times D)")
+        "value",
+        "beta weighs the similarity loss against the ELBO of a row, as printed (row), or of one value of a row, as "
+        "code with mean losses has it (value: beta times D)",
+    )
     normalization: Literal["pairs", "rows"] = param(
-        "rows", "the similarity loss is divided by N², as printed (pairs), or is a mean over rows, as in CCLP's code (rows)")
+        "rows",
+        "the similarity loss is divided by N², as printed (pairs), or is a mean over rows, as in CCLP's code (rows)",
+    )
     detach_weights: bool = param(False, "treat the weights w_ij of the similarity loss as constants")
     reconstruction_variance: float | None = param(
-        None, "λ, variance of the gaussian decoder; none: the pretrained autoencoder's mean squared residual", above=0)
+        None, "λ, variance of the gaussian decoder; none: the pretrained autoencoder's mean squared residual", above=0
+    )
     code_scale: float | None = param(
-        0.5, "codes are rescaled to this mean standard deviation after pretraining; none leaves them", above=0)
+        0.5, "codes are rescaled to this mean standard deviation after pretraining; none leaves them", above=0
+    )
     posterior_share: float = param(
-        0.135, "variance of q(z|x) at the start, as a share of the variance within clusters", above=0)
+        0.135, "variance of q(z|x) at the start, as a share of the variance within clusters", above=0
+    )
 
 
 class Dvae(AutoencoderMethod):
@@ -73,7 +81,9 @@ class Dvae(AutoencoderMethod):
     classes that those merge stay merged.
     """
 
-    info = MethodInfo("dvae", "Ma, Math. Biosci. Eng. 2022", "VAE, mixture prior, Wasserstein similarity loss", distributed=False)
+    info = MethodInfo(
+        "dvae", "Ma, Math. Biosci. Eng. 2022", "VAE, mixture prior, Wasserstein similarity loss", distributed=False
+    )
     Params = DvaeParams
     outputs_per_code = 2  # mean and log-variance
 
@@ -88,15 +98,24 @@ class Dvae(AutoencoderMethod):
     def plan(self) -> list[Stage]:
         """Pretrain, k-means pseudo-labels, classifier, joint training (Algorithm 1, sect. 3.4)."""
         p = self.params
-        joint = Group(("encoder", "decoder", "classifier", "mixture"), p.learning_rate, options={"eps": p.adam_eps},
-                      decay=lambda epoch: p.decay ** (epoch // p.decay_epochs))
+        joint = Group(
+            ("encoder", "decoder", "classifier", "mixture"),
+            p.learning_rate,
+            options={"eps": p.adam_eps},
+            decay=lambda epoch: p.decay ** (epoch // p.decay_epochs),
+        )
         classify = Group(("classifier",), p.classifier_learning_rate)
         steps_per_epoch = max(1, (self.data.rows or p.batch_size) // p.batch_size)
         return [
             *self.pretraining(),
             Pass("init-mixture", self._init_mixture),
-            Train("init-classifier", self._classify, {"main": classify},
-                  math.ceil(p.classifier_steps / steps_per_epoch), p.batch_size),
+            Train(
+                "init-classifier",
+                self._classify,
+                {"main": classify},
+                math.ceil(p.classifier_steps / steps_per_epoch),
+                p.batch_size,
+            ),
             Train("joint", self._joint, {"main": joint}, p.epochs, p.batch_size, needs_equal_shards=True),
         ]
 
@@ -116,14 +135,21 @@ class Dvae(AutoencoderMethod):
         if p.code_scale is not None:
             self._rescale(run.collect(self.embed).std(0, unbiased=False).mean() / p.code_scale)
         codes = run.collect(self.embed)
-        found = kmeans(codes, self.n_clusters, generator=run.shared_generator, n_init=p.n_init, sum_ranks=run.sum_ranks, index=run.row_numbers())
+        found = kmeans(
+            codes,
+            self.n_clusters,
+            generator=run.shared_generator,
+            n_init=p.n_init,
+            sum_ranks=run.sum_ranks,
+            index=run.row_numbers(),
+        )
         labels = found.labels.to(codes.device)
         self.mixture.mean.copy_(found.centers)
         self.mixture.set_from_clusters(codes, labels)
         within = (codes - self.mixture.mean[labels]).square().mean(0).clamp_min(1e-6)
         head = self.encoder.layers[-1]
-        head.weight[p.latent_dim:] = 0
-        head.bias[p.latent_dim:] = torch.log(within * p.posterior_share)
+        head.weight[p.latent_dim :] = 0
+        head.bias[p.latent_dim :] = torch.log(within * p.posterior_share)
 
     def _rescale(self, factor: Tensor) -> None:
         """Divide the codes by ``factor`` and let the decoder undo it, so that reconstructions stay as they are."""
@@ -151,8 +177,9 @@ class Dvae(AutoencoderMethod):
         kl_gaussian, kl_cluster = (term.mean() for term in nets.mixture(mu, log_variance, log_gamma))
         loss = reconstruction + kl_gaussian + kl_cluster  # eq. 3.6
 
-        similarity = ops.wasserstein_similarity(mu, sigma, log_gamma.exp(), normalization=p.normalization,
-                                                detach_weights=p.detach_weights)  # eq. 3.9
+        similarity = ops.wasserstein_similarity(
+            mu, sigma, log_gamma.exp(), normalization=p.normalization, detach_weights=p.detach_weights
+        )  # eq. 3.9
         if run.epoch >= p.warmup_epochs:
             loss = loss + p.beta * (self.features if p.beta_per == "value" else 1) * similarity  # eq. 3.14
         run.log(reconstruction=reconstruction, kl_gaussian=kl_gaussian, kl_cluster=kl_cluster, similarity=similarity)

@@ -46,19 +46,29 @@ class Density(nn.Module):
         self._full = covariance == "full"
         self.register_buffer("log_weights", torch.zeros(n_clusters))
         self.register_buffer("means", torch.zeros(n_clusters, width))
-        self.register_buffer("whitening", torch.zeros((n_clusters, width, width) if self._full else (n_clusters, width)))
+        self.register_buffer(
+            "whitening", torch.zeros((n_clusters, width, width) if self._full else (n_clusters, width))
+        )
 
     def fit(self, rows: np.ndarray, params: MixtureParams, seed: int) -> None:
         """Run EM on rows (N, Z) in float64 (a copy), because float32 covariances of images are singular in practice."""
         from sklearn.mixture import GaussianMixture
 
-        model = GaussianMixture(len(self.means), covariance_type=params.covariance, n_init=params.mixture_n_init,
-                                max_iter=params.mixture_iterations, reg_covar=params.variance_floor, random_state=seed)
+        model = GaussianMixture(
+            len(self.means),
+            covariance_type=params.covariance,
+            n_init=params.mixture_n_init,
+            max_iter=params.mixture_iterations,
+            reg_covar=params.variance_floor,
+            random_state=seed,
+        )
         try:
             model.fit(rows.astype(np.float64))
         except ValueError as cause:
-            raise TrainingError(f"gmm: expected covariances that can be inverted, got {str(cause).splitlines()[0]}; raise "
-                                f"variance_floor, choose covariance=diag, or fewer clusters") from cause
+            raise TrainingError(
+                f"gmm: expected covariances that can be inverted, got {str(cause).splitlines()[0]}; raise "
+                f"variance_floor, choose covariance=diag, or fewer clusters"
+            ) from cause
         self.log_weights.copy_(torch.from_numpy(np.log(model.weights_)))
         self.means.copy_(torch.from_numpy(model.means_))
         self.whitening.copy_(torch.from_numpy(model.precisions_cholesky_))
@@ -71,7 +81,9 @@ class Density(nn.Module):
         else:
             diagonal = self.whitening
             white = (z[:, None] - self.means) * self.whitening
-        log_likelihood = diagonal.log().sum(-1) - 0.5 * white.square().sum(-1) - 0.5 * z.shape[1] * math.log(2 * math.pi)
+        log_likelihood = (
+            diagonal.log().sum(-1) - 0.5 * white.square().sum(-1) - 0.5 * z.shape[1] * math.log(2 * math.pi)
+        )
         return torch.softmax(self.log_weights + log_likelihood, 1)
 
 

@@ -59,8 +59,9 @@ class KMeans(Method):
         from sklearn.cluster import KMeans as SklearnKMeans
 
         rows = run.collect(self.embed).cpu().numpy()
-        model = SklearnKMeans(self.n_clusters, n_init=self.params.n_init, max_iter=self.params.iterations,
-                              random_state=draw_seed(run)).fit(rows)
+        model = SklearnKMeans(
+            self.n_clusters, n_init=self.params.n_init, max_iter=self.params.iterations, random_state=draw_seed(run)
+        ).fit(rows)
         self.centers.copy_(torch.from_numpy(model.cluster_centers_))
 
 

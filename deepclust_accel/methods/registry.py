@@ -83,8 +83,10 @@ def load(name: str) -> type:
 def _checked(name: str, cls: type, owner: str) -> type:
     version = getattr(cls, "api_version", None)
     if version != API_VERSION:
-        raise PluginError(f"method {name!r} ({owner}): expected api_version {API_VERSION}, got {version}; "
-                          f"install a version of it made for this deepclust_accel")
+        raise PluginError(
+            f"method {name!r} ({owner}): expected api_version {API_VERSION}, got {version}; "
+            f"install a version of it made for this deepclust_accel"
+        )
     missing = [m for m in ("info", "Params", "plan", "embed", "assign") if not hasattr(cls, m)]
     if missing:
         raise PluginError(f"method {name!r} ({owner}): expected a Method, got one without {', '.join(missing)}")

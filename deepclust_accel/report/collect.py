@@ -17,8 +17,16 @@ MAP_ROWS = 10_000  # more points than this only darken the map
 EXAMPLES = 10
 
 
-def write(folder: Path, record: dict[str, Any], history: list[dict], labels: np.ndarray, probabilities: np.ndarray,
-          codes: np.ndarray, data: Data, truth: np.ndarray | None) -> Path:
+def write(
+    folder: Path,
+    record: dict[str, Any],
+    history: list[dict],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    codes: np.ndarray,
+    data: Data,
+    truth: np.ndarray | None,
+) -> Path:
     """Draw the page of a run and write it atomically as ``folder/report.html``; return its path.
 
     Args:
@@ -34,9 +42,18 @@ def write(folder: Path, record: dict[str, Any], history: list[dict], labels: np.
     nearest = _nearest_rows(codes, labels, k)
     shown = np.where(nearest < 0, 0, nearest)
     examples = data.source.take(shown.reshape(-1)).float().numpy().reshape(*nearest.shape, *data.source.spec.shape)
-    content = ReportContent(run=record, history=history, labels=np.asarray(labels),
-                            confidence=np.asarray(probabilities).max(1), sample=sample, embedding=codes[sample],
-                            examples=examples, example_rows=nearest, truth=truth, image_shape=data.image_shape)
+    content = ReportContent(
+        run=record,
+        history=history,
+        labels=np.asarray(labels),
+        confidence=np.asarray(probabilities).max(1),
+        sample=sample,
+        embedding=codes[sample],
+        examples=examples,
+        example_rows=nearest,
+        truth=truth,
+        image_shape=data.image_shape,
+    )
     path = folder / "report.html"
     write_atomic(path, render(content).encode())
     return path

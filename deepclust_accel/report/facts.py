@@ -185,11 +185,7 @@ def _remarks(content: ReportContent, facts: Facts, confidence: np.ndarray) -> li
     unsure = int((confidence < 0.5).sum())
     if facts.clusters > 1 and unsure > 0.2 * rows:
         remarks.append((False, f"{percent(unsure, rows)} of the rows have a confidence below 0.5."))
-    slow = [
-        op
-        for op, fact in mapping(content.run, "kernels").items()
-        if ran_on(fact)[0].startswith("reference")
-    ]
+    slow = [op for op, fact in mapping(content.run, "kernels").items() if ran_on(fact)[0].startswith("reference")]
     if slow:
         which = f"{', '.join(slow)} (why: see run details)"
         remarks.append((False, f"Ran on the plain PyTorch reference, not on a native kernel: {which}."))

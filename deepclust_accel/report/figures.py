@@ -127,9 +127,13 @@ def sizes(facts: Facts) -> Markup:
     bars = Frame(58, 20, pitch * n, 190, (0, n), (0, 1.08 * top))
     dots = Frame(58, 256, pitch * n, 60, (0, n), (0, 1))
     even = bars.y(facts.rows / n)
-    parts = [bars.y_axis([t for t in ticks(0, top, 4) if t.is_integer()], _brief), dots.y_axis([0, 0.5, 1]),
-             write(0, 12, "rows"), write(0, 246, "mean confidence"),
-             rule(bars.left, even, bars.right, even, "mark", f"equal share: {facts.rows / n:,.1f} rows")]
+    parts = [
+        bars.y_axis([t for t in ticks(0, top, 4) if t.is_integer()], _brief),
+        dots.y_axis([0, 0.5, 1]),
+        write(0, 12, "rows"),
+        write(0, 246, "mean confidence"),
+        rule(bars.left, even, bars.right, even, "mark", f"equal share: {facts.rows / n:,.1f} rows"),
+    ]
     every = max(1, math.ceil((18 if n < 100 else 26) / pitch))
     for k in range(n):
         parts += _one_size(facts, k, bars, dots, pitch)
@@ -137,8 +141,15 @@ def sizes(facts: Facts) -> Markup:
             parts.append(write(bars.x(k + 0.5), bars.bottom + 15, str(k), "tick mid"))
     least, most = int(facts.sizes.min()), int(facts.sizes.max())
     natural = bars.right + 6
-    return svg(natural, 324, f"Bar chart of the rows in {count(n, 'cluster')}, from {least:,} to {most:,}", *parts,
-               least=0.75 * natural if wide else 0.0, most=max(640.0, 1.1 * natural), class_="chart")
+    return svg(
+        natural,
+        324,
+        f"Bar chart of the rows in {count(n, 'cluster')}, from {least:,} to {most:,}",
+        *parts,
+        least=0.75 * natural if wide else 0.0,
+        most=max(640.0, 1.1 * natural),
+        class_="chart",
+    )
 
 
 def _one_size(facts: Facts, k: int, bars: Frame, dots: Frame, pitch: float) -> list[Markup]:
@@ -146,9 +157,17 @@ def _one_size(facts: Facts, k: int, bars: Frame, dots: Frame, pitch: float) -> l
     if not rows:
         return [write(middle, bars.bottom - 3, "✕", "empty mid")]
     tip = f"cluster {k}: {count(rows, 'row')} ({percent(rows, facts.rows)}), mean confidence {mean:.3f}"
-    parts = [bar(bars.x(k + 0.1), bars.y(rows), 0.8 * pitch, bars.bottom - bars.y(rows), f"bar {color_class(k)}", tip),
-             tag("circle", tag("title", tip), cx=middle, cy=dots.y(mean), r=min(4.0, 0.38 * pitch),
-                 class_=f"spot {color_class(k)}")]
+    parts = [
+        bar(bars.x(k + 0.1), bars.y(rows), 0.8 * pitch, bars.bottom - bars.y(rows), f"bar {color_class(k)}", tip),
+        tag(
+            "circle",
+            tag("title", tip),
+            cx=middle,
+            cy=dots.y(mean),
+            r=min(4.0, 0.38 * pitch),
+            class_=f"spot {color_class(k)}",
+        ),
+    ]
     if pitch >= 8.5 * len(f"{rows:,}"):
         parts.append(write(middle, bars.y(rows) - 3, f"{rows:,}", "tick mid halo"))
     return parts
@@ -170,15 +189,31 @@ def confidence(values: np.ndarray, matched: np.ndarray | None, clusters: int) ->
             tip += f", {percent(good[b], total[b])} in the matched cluster"
         for low, high, name in ((0, good[b], "hit"), (good[b], total[b], "miss")):
             if high > low:
-                parts.append(bar(frame.x(b + 0.03), frame.y(high), 0.94 * frame.width / bins,
-                                 frame.y(low) - frame.y(high), name, tip))
+                parts.append(
+                    bar(
+                        frame.x(b + 0.03),
+                        frame.y(high),
+                        0.94 * frame.width / bins,
+                        frame.y(low) - frame.y(high),
+                        name,
+                        tip,
+                    )
+                )
     chance = frame.x(bins / clusters)
     middle = f", median {number(np.median(values), 3)}" if len(values) else ", no rows"
-    return svg(516, 316, f"Histogram of confidence{middle}", *parts,
-               rule(chance, frame.top, chance, frame.bottom, "mark", f"1/K = {1 / clusters:.3g}, no preference at all"),
-               write(chance + 4, frame.top + 11, "1/K"), write(0, 12, "rows"),
-               frame.x_axis([b * bins / 4 for b in range(5)], lambda b: f"{b / bins:g}"),
-               write(frame.right, 309, "confidence", "tick end"), most=640, class_="chart")
+    return svg(
+        516,
+        316,
+        f"Histogram of confidence{middle}",
+        *parts,
+        rule(chance, frame.top, chance, frame.bottom, "mark", f"1/K = {1 / clusters:.3g}, no preference at all"),
+        write(chance + 4, frame.top + 11, "1/K"),
+        write(0, 12, "rows"),
+        frame.x_axis([b * bins / 4 for b in range(5)], lambda b: f"{b / bins:g}"),
+        write(frame.right, 309, "confidence", "tick end"),
+        most=640,
+        class_="chart",
+    )
 
 
 def confusion(truth: Truth) -> Markup:

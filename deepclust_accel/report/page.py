@@ -69,8 +69,10 @@ def render(content: ReportContent) -> str:
 def _head(title: str, colors: str) -> Markup:
     # The page may use its own style, its own script and pictures inside it, and nothing else, whatever a label says.
     digest_of = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode("ascii")
-    policy = (f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest_of}'; "
-              "base-uri 'none'; form-action 'none'")
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest_of}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
     return tag(
         "head",
         tag("meta", charset="utf-8"),

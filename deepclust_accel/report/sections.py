@@ -59,8 +59,10 @@ def maps(content: ReportContent, facts: Facts) -> Markup:
         else " There are too many groups to write their names; point at a dot."
     )
     if facts.truth is not None:
-        aid += (" A label has the color of the cluster matched to it, so a change of color from left to right "
-                "is a disagreement.")
+        aid += (
+            " A label has the color of the cluster matched to it, so a change of color from left to right "
+            "is a disagreement."
+        )
     lost = int((~plane.kept).sum())
     if lost:
         aid += f" {count(lost, 'row')} with a code that is not finite {'is' if lost == 1 else 'are'} left out."

@@ -120,8 +120,13 @@ def by_hand(mu, sigma, gamma):
             for k in range(clusters):
                 r[i][k] = forward.add(r[i][k], q, gamma[j][k])
                 r[j][k] = forward.add(r[j][k], q, gamma[i][k])
-    value = sum(sum(gamma[i]) * math.log(z[i]) - sum(gamma[i][k] * r[i][k] / size[k] for k in range(clusters))
-                for i in range(n)) / n**2  # fmt: skip
+    value = (
+        sum(
+            sum(gamma[i]) * math.log(z[i]) - sum(gamma[i][k] * r[i][k] / size[k] for k in range(clusters))
+            for i in range(n)
+        )
+        / n**2
+    )
     scaled = [[gamma[i][k] / size[k] for k in range(clusters)] for i in range(n)]
     pull = [[0.0 for _ in features] for _ in range(n)]
     total = [0.0] * n
@@ -137,8 +142,9 @@ def by_hand(mu, sigma, gamma):
                 pull[j][f] = backward.add(pull[j][f], s, u[i][f])
     g_u = [[2 * (total[i] * u[i][f] - pull[i][f]) for f in features] for i in range(n)]
     same = [sum(gamma[i][k] * r[i][k] for i in range(n)) / size[k] for k in range(clusters)]
-    g_gamma = [[(math.log(z[i]) * size[k] - 2 * r[i][k] + same[k]) / size[k] / n**2 for k in range(clusters)]
-               for i in range(n)]  # fmt: skip
+    g_gamma = [
+        [(math.log(z[i]) * size[k] - 2 * r[i][k] + same[k]) / size[k] / n**2 for k in range(clusters)] for i in range(n)
+    ]
     return value, g_u, g_gamma, {"forward": forward.count, "backward": backward.count}
 
 

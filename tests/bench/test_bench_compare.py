@@ -22,8 +22,15 @@ def compare():
 @pytest.fixture
 def recording(tmp_path):
     def make(name, seconds, *, share=0.5, cpu="one", status="ok", provider="native"):
-        entry = {"operator": "op", "rows": 64, "provider": provider, "phase": "both", "status": status,
-                 "median_s": seconds, "share_of_matmul": share}  # fmt: skip
+        entry = {
+            "operator": "op",
+            "rows": 64,
+            "provider": provider,
+            "phase": "both",
+            "status": status,
+            "median_s": seconds,
+            "share_of_matmul": share,
+        }
         eager = {**entry, "provider": "eager", "median_s": 1.0 if name == "before" else 9.0, "status": "ok"}
         content = {"machine": {"cpu": cpu}, "matmul_gflops": {"median": 100.0}, "results": [entry, eager]}
         path = tmp_path / f"{name}.json"

@@ -12,11 +12,26 @@ from deepclust_accel.bench.providers import PROVIDERS, Provider
 from deepclust_accel.errors import ArgumentError, OutputError
 
 KEYS = {
-    "operator": str, "rows": int, "provider": str, "phase": str, "status": str, "reason": str, "repeats": int,
-    "median_s": float, "q1_s": float, "q3_s": float, "ratio": float, "ratio_q1": float, "ratio_q3": float,
-    "gflops": float, "share_of_matmul": float, "error": float, "first_call_s": float, "peak_bytes": int,
+    "operator": str,
+    "rows": int,
+    "provider": str,
+    "phase": str,
+    "status": str,
+    "reason": str,
+    "repeats": int,
+    "median_s": float,
+    "q1_s": float,
+    "q3_s": float,
+    "ratio": float,
+    "ratio_q1": float,
+    "ratio_q3": float,
+    "gflops": float,
+    "share_of_matmul": float,
+    "error": float,
+    "first_call_s": float,
+    "peak_bytes": int,
     "predicted_bytes": int,
-}  # fmt: skip
+}
 QUICK = {"matmul_size": 32, "shortest_s": 1e-5}
 
 
@@ -66,8 +81,11 @@ def test_results_have_the_documented_form(results):
     combinations = [(e["operator"], e["rows"], e["provider"], e["phase"]) for e in results["results"]]
     assert combinations == [
         (operator, rows, name, phase)
-        for operator in CASES for rows in (64, 100) for name in ("reference", "eager") for phase in kernels.PHASES
-    ]  # fmt: skip
+        for operator in CASES
+        for rows in (64, 100)
+        for name in ("reference", "eager")
+        for phase in kernels.PHASES
+    ]
     for entry in results["results"]:
         assert set(entry) == set(KEYS)
         assert all(value is None or type(value) is KEYS[key] for key, value in entry.items())

@@ -14,8 +14,22 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-SMALL = ["--set", "hidden=16", "--set", "latent_dim=3", "--set", "pretrain_epochs=2", "--set", "epochs=3", "--set", "warmup_epochs=1",
-         "--set", "classifier_steps=2", "--set", "n_init=2"]
+SMALL = [
+    "--set",
+    "hidden=16",
+    "--set",
+    "latent_dim=3",
+    "--set",
+    "pretrain_epochs=2",
+    "--set",
+    "epochs=3",
+    "--set",
+    "warmup_epochs=1",
+    "--set",
+    "classifier_steps=2",
+    "--set",
+    "n_init=2",
+]
 
 
 @dataclass
@@ -78,7 +92,14 @@ def finished(rows, tmp_path_factory):
 
 def test_fit_leaves_a_complete_run_folder(finished):
     out, result, _ = finished
-    assert {p.name for p in out.iterdir()} == {"run.json", "model.safetensors", "labels.npy", "probabilities.npy", "history.jsonl", "report.html"}
+    assert {p.name for p in out.iterdir()} == {
+        "run.json",
+        "model.safetensors",
+        "labels.npy",
+        "probabilities.npy",
+        "history.jsonl",
+        "report.html",
+    }
     labels, probabilities = np.load(out / "labels.npy"), np.load(out / "probabilities.npy")
     assert labels.dtype == np.int64 and labels.shape == (120,) and probabilities.shape == (120, 2)
     assert np.array_equal(probabilities.argmax(1), labels) and np.allclose(probabilities.sum(1), 1, atol=1e-5)
@@ -91,7 +112,9 @@ def test_fit_leaves_a_complete_run_folder(finished):
 def test_fit_json_has_the_promised_keys(finished):
     out, result, stderr = finished
     assert result["schema"] == "deepclust_accel.fit" and result["version"] == 1 and result["out"] == str(out)
-    assert set(result["scores"]) == {"acc", "nmi", "nmi_max", "ari"} and all(0 <= v <= 1 for k, v in result["scores"].items() if k != "ari")
+    assert set(result["scores"]) == {"acc", "nmi", "nmi_max", "ari"} and all(
+        0 <= v <= 1 for k, v in result["scores"].items() if k != "ari"
+    )
     assert {"pretrain", "init-mixture", "init-classifier", "joint"} <= set(result["seconds"])
     used = result["kernels"]["wasserstein_similarity"]
     assert used["kernel"] in ("native", "reference") and used["why"] and used["calls"] == 3
@@ -101,7 +124,10 @@ def test_fit_json_has_the_promised_keys(finished):
 def test_run_record_says_where_every_parameter_came_from(finished):
     record = json.loads((finished[0] / "run.json").read_text())
     assert record["schema"] == "deepclust_accel.run" and record["status"] == "finished"
-    assert record["params"]["epochs"] == {"value": 3, "origin": "--set"} and record["params"]["beta"]["origin"] == "default"
+    assert (
+        record["params"]["epochs"] == {"value": 3, "origin": "--set"}
+        and record["params"]["beta"]["origin"] == "default"
+    )
     assert record["data"]["rows"] == 120 and record["data"]["fingerprint"] and record["versions"]["torch"]
     assert record["command"].startswith("dcaccel fit dvae") and record["scaling"] == "standard"
 
@@ -125,17 +151,37 @@ def test_report_can_be_drawn_again(finished):
 
 
 def test_config_file_flag_and_default_in_order_of_precedence(rows, tmp_path):
-    (tmp_path / "run.toml").write_text('n_clusters = 3\nseed = 5\nscaling = "unit"\n[params]\nn_init = 3\niterations = 7\n')
-    ok("fit", "kmeans", rows / "x.npy", "--config", tmp_path / "run.toml", "--set", "n_init=4", "--seed", 6, "--out", tmp_path / "r")
+    (tmp_path / "run.toml").write_text(
+        'n_clusters = 3\nseed = 5\nscaling = "unit"\n[params]\nn_init = 3\niterations = 7\n'
+    )
+    ok(
+        "fit",
+        "kmeans",
+        rows / "x.npy",
+        "--config",
+        tmp_path / "run.toml",
+        "--set",
+        "n_init=4",
+        "--seed",
+        6,
+        "--out",
+        tmp_path / "r",
+    )
     record = json.loads((tmp_path / "r" / "run.json").read_text())
     assert (record["n_clusters"], record["seed"], record["scaling"]) == (3, 6, "unit")
-    assert record["params"] == {"n_init": {"value": 4, "origin": "--set"}, "iterations": {"value": 7, "origin": "config file"}}
+    assert record["params"] == {
+        "n_init": {"value": 4, "origin": "--set"},
+        "iterations": {"value": 7, "origin": "config file"},
+    }
 
 
 def test_epochs_scale_scales_every_duration(rows, tmp_path):
     ok("fit", "dvae", rows / "x.npy", "-k", 2, "--out", tmp_path / "r", "--epochs-scale", 0.02, "--set", "hidden=8")
     params = json.loads((tmp_path / "r" / "run.json").read_text())["params"]
-    assert params["epochs"] == {"value": 2, "origin": "default × epochs-scale 0.02"} and params["warmup_epochs"]["value"] == 1
+    assert (
+        params["epochs"] == {"value": 2, "origin": "default × epochs-scale 0.02"}
+        and params["warmup_epochs"]["value"] == 1
+    )
 
 
 def test_without_labels_there_are_no_scores(rows, tmp_path):
@@ -145,7 +191,11 @@ def test_without_labels_there_are_no_scores(rows, tmp_path):
 
 def test_labels_can_be_given_apart(rows, tmp_path):
     np.save(tmp_path / "y.npy", np.repeat([7, 3], 60))
-    result = json.loads(ok("fit", "kmeans", rows / "x.npy", "-k", 2, "--labels", tmp_path / "y.npy", "--out", tmp_path / "r", "--json").stdout)
+    result = json.loads(
+        ok(
+            "fit", "kmeans", rows / "x.npy", "-k", 2, "--labels", tmp_path / "y.npy", "--out", tmp_path / "r", "--json"
+        ).stdout
+    )
     assert result["scores"]["acc"] == 1.0
 
 
@@ -174,7 +224,9 @@ def test_interrupted_by_ctrl_c_and_resumed_is_bit_equal(rows, tmp_path):
 def test_help_and_listing_do_not_import_torch():
     code = "import sys; sys.argv = ['dcaccel', {!r}, *{!r}]\nfrom deepclust_accel.cli import main\ntry: main()\nexcept SystemExit as e: assert not e.code\nassert 'torch' not in sys.modules"
     for arguments in (["--help"], ["fit", "--help"], ["methods", "list"]):
-        done = subprocess.run([sys.executable, "-c", code.format(arguments[0], arguments[1:])], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(arguments[0], arguments[1:])], capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
 
 
@@ -188,15 +240,21 @@ def test_methods_show_documents_every_setting():
 
 def test_doctor_checks_every_operator():
     found = json.loads(ok("doctor", "--json").stdout)
-    assert found["healthy"] and found["operators"][0]["operator"] == "wasserstein_similarity" and found["operators"][0]["agrees"]
+    assert (
+        found["healthy"]
+        and found["operators"][0]["operator"] == "wasserstein_similarity"
+        and found["operators"][0]["agrees"]
+    )
 
 
 def test_doctor_fails_when_an_operator_disagrees(tmp_path):
     """The exit code must be able to be 1: break the loss and look."""
-    code = ("import sys, deepclust_accel.ops as ops; whole = ops.wasserstein_similarity\n"
-            "import deepclust_accel.doctor as d; d._CASES['wasserstein_similarity'] = lambda: (lambda *a: whole(*a) * (1 if a[0].dtype.itemsize == 8 else 1.01), "
-            "__import__('deepclust_accel.doctor', fromlist=['x'])._wasserstein_case()[1])\n"
-            "sys.argv = ['dcaccel', 'doctor']; from deepclust_accel.cli import main; main()")
+    code = (
+        "import sys, deepclust_accel.ops as ops; whole = ops.wasserstein_similarity\n"
+        "import deepclust_accel.doctor as d; d._CASES['wasserstein_similarity'] = lambda: (lambda *a: whole(*a) * (1 if a[0].dtype.itemsize == 8 else 1.01), "
+        "__import__('deepclust_accel.doctor', fromlist=['x'])._wasserstein_case()[1])\n"
+        "sys.argv = ['dcaccel', 'doctor']; from deepclust_accel.cli import main; main()"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1 and "disagrees with its reference" in done.stdout
 
@@ -209,8 +267,14 @@ def write(path, data):
 MISTAKES = {
     "unknown method": (["fit", "dvea", "x.npy", "-k", "2", "--out", "r"], "did you mean 'dvae'"),
     "unknown setting": (["fit", "dvae", "x.npy", "-k", "2", "--out", "r", "--set", "epoch=1"], "did you mean 'epochs'"),
-    "setting without value": (["fit", "dvae", "x.npy", "-k", "2", "--out", "r", "--set", "epochs"], "expected name=value"),
-    "setting of wrong type": (["fit", "dvae", "x.npy", "-k", "2", "--out", "r", "--set", "epochs=many"], "expected whole number"),
+    "setting without value": (
+        ["fit", "dvae", "x.npy", "-k", "2", "--out", "r", "--set", "epochs"],
+        "expected name=value",
+    ),
+    "setting of wrong type": (
+        ["fit", "dvae", "x.npy", "-k", "2", "--out", "r", "--set", "epochs=many"],
+        "expected whole number",
+    ),
     "no K": (["fit", "dvae", "x.npy", "--out", "r"], "-k: expected the number of clusters"),
     "K = 0": (["fit", "kmeans", "x.npy", "-k", "0", "--out", "r"], "at least 1, got 0"),
     "K > N": (["fit", "kmeans", "x.npy", "-k", "121", "--out", "r"], "rows (120), got 121"),
@@ -227,7 +291,10 @@ MISTAKES = {
     "config missing": (["fit", "kmeans", "x.npy", "-c", "gone.toml", "--out", "r"], "gone.toml"),
     "config broken": (["fit", "kmeans", "x.npy", "-c", "bad.toml", "--out", "r"], "TOML"),
     "config key": (["fit", "kmeans", "x.npy", "-c", "key.toml", "--out", "r"], "did you mean 'seed'"),
-    "labels too few": (["fit", "kmeans", "x.npy", "-k", "2", "--labels", "few.npy", "--out", "r"], "expected 120 labels"),
+    "labels too few": (
+        ["fit", "kmeans", "x.npy", "-k", "2", "--labels", "few.npy", "--out", "r"],
+        "expected 120 labels",
+    ),
     "not a run": (["predict", ".", "x.npy"], "expected a run folder"),
     "other files in out": (["fit", "kmeans", "x.npy", "-k", "2", "--out", "."], "other files"),
     "out is a file": (["fit", "kmeans", "x.npy", "-k", "2", "--out", "x.npy"], "got a file"),
@@ -243,7 +310,11 @@ def desk(rows, tmp_path_factory):
     folder = tmp_path_factory.mktemp("desk")
     X = np.load(rows / "x.npy")
     np.save(folder / "x.npy", X)
-    np.save(folder / "one.npy", X[:1]), np.save(folder / "flat.npy", X[:, 0]), np.save(folder / "few.npy", np.zeros(3, int))
+    (
+        np.save(folder / "one.npy", X[:1]),
+        np.save(folder / "flat.npy", X[:, 0]),
+        np.save(folder / "few.npy", np.zeros(3, int)),
+    )
     for name, value in (("nan", np.nan), ("inf", np.inf)):
         bad = X.copy()
         bad[3, 1] = value
@@ -272,10 +343,14 @@ def test_another_run_in_the_folder_is_not_touched(finished, rows):
 def test_resume_with_other_data_is_refused(finished, rows):
     X = np.load(rows / "x.npy")
     np.save(rows / "other.npy", X + 1)
-    assert "data" in refused("fit", "dvae", rows / "other.npy", "-k", 2, "--out", finished[0], "--scaling", "standard", "--resume", *SMALL)
+    assert "data" in refused(
+        "fit", "dvae", rows / "other.npy", "-k", 2, "--out", finished[0], "--scaling", "standard", "--resume", *SMALL
+    )
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/self").exists(), reason="needs a place that cannot be written")
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not Path("/proc/self").exists(), reason="needs a place that cannot be written"
+)
 def test_a_place_that_cannot_be_written_is_refused(rows):
     assert "choose another --out" in refused("fit", "kmeans", rows / "x.npy", "-k", 2, "--out", "/proc/self/nowhere")
 
@@ -286,7 +361,22 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 def test_the_reference_can_be_asked_for(rows, tmp_path):
-    command = [sys.executable, "-m", "deepclust_accel", "fit", "dvae", str(rows / "x.npz"), "-k", "2", "--out", str(tmp_path / "r"), "--json", *SMALL]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "DCACCEL_BACKEND": "reference"}, check=True)
+    command = [
+        sys.executable,
+        "-m",
+        "deepclust_accel",
+        "fit",
+        "dvae",
+        str(rows / "x.npz"),
+        "-k",
+        "2",
+        "--out",
+        str(tmp_path / "r"),
+        "--json",
+        *SMALL,
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "DCACCEL_BACKEND": "reference"}, check=True
+    )
     used = json.loads(done.stdout)["kernels"]["wasserstein_similarity"]
     assert used["kernel"] == "reference" and "DCACCEL_BACKEND" in used["why"]

@@ -46,8 +46,11 @@ def test_planted_lattice(dtype, device):
 
 @pytest.mark.parametrize(("name", "k"), [("digits", 10), ("digits", 40), ("blobs", 7), ("noise", 10)])
 def test_inertia_is_scikit_learns(name, k):
-    z = {"digits": lambda: torch.from_numpy(load_digits().data).float(), "blobs": lambda: blobs()[0],
-         "noise": lambda: torch.randn(2000, 6, generator=generator(3))}[name]()
+    z = {
+        "digits": lambda: torch.from_numpy(load_digits().data).float(),
+        "blobs": lambda: blobs()[0],
+        "noise": lambda: torch.randn(2000, 6, generator=generator(3)),
+    }[name]()
     mine = kmeans(z, k, generator=generator(), n_init=10)
     theirs = KMeans(k, n_init=10, random_state=0, max_iter=100).fit(z.numpy())
     assert mine.inertia <= 1.01 * theirs.inertia_
@@ -96,8 +99,9 @@ def over_ranks(z, k, world_size, seed=0, shuffled=False, **options):
             return total
 
         try:
-            results[number] = kmeans(z[shards[number]], k, generator=generator(seed), sum_ranks=add,
-                                     index=shards[number], **options)
+            results[number] = kmeans(
+                z[shards[number]], k, generator=generator(seed), sum_ranks=add, index=shards[number], **options
+            )
         except Exception as error:
             results[number] = error
             barrier.abort()
@@ -186,10 +190,18 @@ def test_constant_rows(value):
     assert found.inertia == 0.0 and bool(found.centers.isfinite().all())
 
 
-@pytest.mark.parametrize(("scale", "shift", "dtype"), [
-    (1e-20, 0, torch.float32), (1e-30, 0, torch.float32), (1e30, 0, torch.float32), (1, 3e5, torch.float32),
-    (1e-100, 0, torch.float64), (1e100, 0, torch.float64), (1e15, 1e20, torch.float64),
-])
+@pytest.mark.parametrize(
+    ("scale", "shift", "dtype"),
+    [
+        (1e-20, 0, torch.float32),
+        (1e-30, 0, torch.float32),
+        (1e30, 0, torch.float32),
+        (1, 3e5, torch.float32),
+        (1e-100, 0, torch.float64),
+        (1e100, 0, torch.float64),
+        (1e15, 1e20, torch.float64),
+    ],
+)
 def test_scale_and_shift_do_not_matter(scale, shift, dtype):
     z, labels = blobs()
     found = kmeans((z.double() * scale + shift).to(dtype), 7, generator=generator())
@@ -219,16 +231,26 @@ def test_impossible_numbers_of_clusters(k, words):
         kmeans(torch.randn(20, 3), k, generator=generator())
 
 
-@pytest.mark.parametrize("z", [torch.zeros(5), torch.zeros(5, 2, 2), torch.zeros(5, 0), torch.zeros(0, 2),
-                               torch.zeros(5, 2, dtype=torch.int64), torch.full((5, 2), torch.nan),
-                               torch.tensor([[torch.inf], [0.0]])])
+@pytest.mark.parametrize(
+    "z",
+    [
+        torch.zeros(5),
+        torch.zeros(5, 2, 2),
+        torch.zeros(5, 0),
+        torch.zeros(0, 2),
+        torch.zeros(5, 2, dtype=torch.int64),
+        torch.full((5, 2), torch.nan),
+        torch.tensor([[torch.inf], [0.0]]),
+    ],
+)
 def test_unfit_rows(z):
     with pytest.raises(ValueError, match="z: expected"):
         kmeans(z, 1, generator=generator())
 
 
-@pytest.mark.parametrize("options", [{"n_init": 0}, {"iterations": 0}, {"tolerance": -1.0},
-                                     {"tolerance": float("nan")}])
+@pytest.mark.parametrize(
+    "options", [{"n_init": 0}, {"iterations": 0}, {"tolerance": -1.0}, {"tolerance": float("nan")}]
+)
 def test_unfit_options(options):
     with pytest.raises(ValueError, match="expected"):
         kmeans(torch.zeros(5, 2), 1, generator=generator(), **options)
@@ -243,6 +265,7 @@ def test_rows_are_neither_changed_nor_tracked():
 
 def test_memory_stays_far_below_rows_times_clusters():
     """20 restarts of 100 clusters on 20,000 rows: 160 MB of distances if they were all kept."""
+
     def peak():
         with open("/proc/self/status") as status:
             return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024

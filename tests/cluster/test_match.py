@@ -28,7 +28,11 @@ def test_edges():
     assert match_clusters(torch.zeros(0), torch.zeros(0)).tolist() == []
     assert match_clusters(torch.zeros(0), torch.zeros(0), 3).sort().values.tolist() == [0, 1, 2]
     assert match_clusters(torch.tensor([2]), torch.tensor([0])).tolist()[0] == 2
-    for a, b, k in ((torch.arange(3), torch.arange(4), None), (torch.arange(3), torch.arange(3), 2),
-                    (torch.tensor([-1]), torch.tensor([0]), None), (torch.zeros(2, 2), torch.zeros(2, 2), None)):
+    for a, b, k in (
+        (torch.arange(3), torch.arange(4), None),
+        (torch.arange(3), torch.arange(3), 2),
+        (torch.tensor([-1]), torch.tensor([0]), None),
+        (torch.zeros(2, 2), torch.zeros(2, 2), None),
+    ):
         with pytest.raises(ValueError, match="labels: expected"):
             match_clusters(a, b, k)

@@ -55,16 +55,22 @@ def test_npy_is_mapped_not_read(tmp_path):
         assert data.origin == {"kind": "file", "path": str(tmp_path / "a.npy"), "fingerprint": same}
 
 
-@pytest.mark.parametrize("array", [np.asfortranarray(ROWS), ROWS.astype(">f8"), ROWS.astype("f2"), ROWS > 0],
-                         ids=["fortran", "big endian", "half", "bool"])
+@pytest.mark.parametrize(
+    "array",
+    [np.asfortranarray(ROWS), ROWS.astype(">f8"), ROWS.astype("f2"), ROWS > 0],
+    ids=["fortran", "big endian", "half", "bool"],
+)
 def test_npy_of_other_layouts(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
     np.testing.assert_array_equal(all_rows(open_data(tmp_path / "a.npy")), array)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-@pytest.mark.parametrize("y", [CLASSES, CLASSES[:, None], CLASSES * 1.0, np.array(["dog", "ant", "cat"])[CLASSES]],
-                         ids=["int", "column", "float", "text"])
+@pytest.mark.parametrize(
+    "y",
+    [CLASSES, CLASSES[:, None], CLASSES * 1.0, np.array(["dog", "ant", "cat"])[CLASSES]],
+    ids=["int", "column", "float", "text"],
+)
 def test_npz_with_labels(tmp_path, save, y):
     save(tmp_path / "a.npz", X=ROWS.reshape(20, 1, 3), y=y, other=np.zeros(3))
     data = open_data(tmp_path / "a.npz")
@@ -79,10 +85,19 @@ def test_npz_labels_keep_their_numbers(tmp_path):
     assert open_data(tmp_path / "a.npz").labels.tolist() == list(range(-1, 199, 10))
 
 
-@pytest.mark.parametrize("text", [
-    "1,2.5\n3,-4e2\n", "a,b\n1,2.5\n3,-4e2\n", "\n\n1,2.5\r\n\r\n3,-4e2", "\ufeffa,b\n1,2.5\n3,-4e2",
-    '"a, b","c"\n1,2.5\n3,-4e2\n', '"1","2.5"\n 3 , -4e2 \n', ",b\n1,2.5\n3,-4e2\n",
-], ids=["plain", "header", "blank lines", "mark", "quoted header", "quoted", "nameless column"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1,2.5\n3,-4e2\n",
+        "a,b\n1,2.5\n3,-4e2\n",
+        "\n\n1,2.5\r\n\r\n3,-4e2",
+        "\ufeffa,b\n1,2.5\n3,-4e2",
+        '"a, b","c"\n1,2.5\n3,-4e2\n',
+        '"1","2.5"\n 3 , -4e2 \n',
+        ",b\n1,2.5\n3,-4e2\n",
+    ],
+    ids=["plain", "header", "blank lines", "mark", "quoted header", "quoted", "nameless column"],
+)
 def test_csv(tmp_path, text):
     (tmp_path / "a.csv").write_bytes(text.encode())
     data = open_data(tmp_path / "a.csv")
@@ -102,21 +117,24 @@ def test_csv_keeps_all_digits(tmp_path):
     np.testing.assert_array_equal(all_rows(open_data(tmp_path / "a.csv")), ROWS.astype(np.float64) / 3)
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("a,b\n1,2\n\n3,dog\n", ["'dog'", "line 4", "entry 2"]),
-    ("1,2\n3,\n", ["''", "line 2", "entry 2"]),
-    ("1,2\n3\n", ["expected 2 entries", "got 1", "line 2"]),
-    ("1,2\n3,4,5\n", ["expected 2 entries", "got 3", "line 2"]),
-    ("a,b\n1,2,3\n4,5\n", ["expected 3 entries", "line 3"]),
-    ("1,,3\n4,5,6\n", ["''", "line 1"]),
-    ("\n1,x,3\n4,5,6\n", ["'x'", "line 2"]),
-    ("1_000,2\n", ["1_000", "line 1"]),
-    ("1;2\n3;4\n", ["'3;4'", "line 2"]),
-    ("a,b\n", ["only a header"]),
-    ("\n \n", ["blank"]),
-    ("", ["empty file"]),
-    ("# 1,2\n1,2\n", ["line 1"]),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b\n1,2\n\n3,dog\n", ["'dog'", "line 4", "entry 2"]),
+        ("1,2\n3,\n", ["''", "line 2", "entry 2"]),
+        ("1,2\n3\n", ["expected 2 entries", "got 1", "line 2"]),
+        ("1,2\n3,4,5\n", ["expected 2 entries", "got 3", "line 2"]),
+        ("a,b\n1,2,3\n4,5\n", ["expected 3 entries", "line 3"]),
+        ("1,,3\n4,5,6\n", ["''", "line 1"]),
+        ("\n1,x,3\n4,5,6\n", ["'x'", "line 2"]),
+        ("1_000,2\n", ["1_000", "line 1"]),
+        ("1;2\n3;4\n", ["'3;4'", "line 2"]),
+        ("a,b\n", ["only a header"]),
+        ("\n \n", ["blank"]),
+        ("", ["empty file"]),
+        ("# 1,2\n1,2\n", ["line 1"]),
+    ],
+)
 def test_csv_faults_name_the_line(tmp_path, text, words):
     (tmp_path / "a.csv").write_text(text)
     refusal(tmp_path / "a.csv", *words)
@@ -207,10 +225,16 @@ def test_files_of_the_wrong_content(tmp_path):
     refusal(tmp_path / "d.npz", "nothing")
 
 
-@pytest.mark.parametrize(("y", "words"), [
-    (np.arange(19), "(20,)"), (np.zeros((20, 2)), "(20, 2)"), (np.arange(20) / 2, "float64"),
-    (np.full(20, np.nan), "float64"), (np.zeros(20, complex), "complex"),
-])
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (np.arange(19), "(20,)"),
+        (np.zeros((20, 2)), "(20, 2)"),
+        (np.arange(20) / 2, "float64"),
+        (np.full(20, np.nan), "float64"),
+        (np.zeros(20, complex), "complex"),
+    ],
+)
 def test_labels_that_do_not_fit(tmp_path, y, words):
     np.savez(tmp_path / "a.npz", X=ROWS, y=y)
     refusal(tmp_path / "a.npz", ": y: expected", words)
@@ -232,9 +256,12 @@ def test_a_header_that_promises_more_than_memory(tmp_path):
 
 def whole_files():
     files = {}
-    for name, save in (("a.npy", np.save), ("a.npz", lambda f, x: np.savez(f, X=x, y=np.arange(20) % 4)),
-                       ("b.npz", lambda f, x: np.savez_compressed(f, X=x, y=np.arange(20) % 4)),
-                       ("a.csv", lambda f, x: np.savetxt(f, x, delimiter=",", header="a,b,c", comments=""))):
+    for name, save in (
+        ("a.npy", np.save),
+        ("a.npz", lambda f, x: np.savez(f, X=x, y=np.arange(20) % 4)),
+        ("b.npz", lambda f, x: np.savez_compressed(f, X=x, y=np.arange(20) % 4)),
+        ("a.csv", lambda f, x: np.savetxt(f, x, delimiter=",", header="a,b,c", comments="")),
+    ):
         stream = io.BytesIO()
         save(stream, ROWS)
         files[name] = stream.getvalue()

@@ -25,8 +25,19 @@ def numbers(batches):
 
 def epoch_of(loader, key, batch_size, world_size, equal_shards=False):
     """Per rank, per step, the row numbers."""
-    return [numbers(loader.epoch(stage=key[0], epoch=key[1], batch_size=batch_size, rank=rank, world_size=world_size,
-                                 equal_shards=equal_shards)) for rank in range(world_size)]
+    return [
+        numbers(
+            loader.epoch(
+                stage=key[0],
+                epoch=key[1],
+                batch_size=batch_size,
+                rank=rank,
+                world_size=world_size,
+                equal_shards=equal_shards,
+            )
+        )
+        for rank in range(world_size)
+    ]
 
 
 @given(ROWS, SIZES, RANKS, KEYS)
@@ -73,8 +84,10 @@ def test_equal_shards_are_equal_in_every_step(rows, batch_size, world_size, key)
 @settings(max_examples=80, deadline=None)
 def test_sequential_is_contiguous_exact_and_in_order(rows, batch_size, world_size):
     loader = loader_of(rows)
-    ranks = [numbers(loader.sequential(batch_size=batch_size, rank=rank, world_size=world_size))
-             for rank in range(world_size)]
+    ranks = [
+        numbers(loader.sequential(batch_size=batch_size, rank=rank, world_size=world_size))
+        for rank in range(world_size)
+    ]
     assert [i for steps in ranks for step in steps for i in step] == list(range(rows))
     assert all(1 <= len(step) <= batch_size for steps in ranks for step in steps)
     counts = [sum(map(len, steps)) for steps in ranks]
@@ -89,8 +102,12 @@ def test_order_depends_on_seed_stage_and_epoch_alone():
     np.random.seed(1)
     torch.manual_seed(1)
     assert epoch_of(loader, (0, 0), 8, 1) == first == epoch_of(loader_of(50), (0, 0), 8, 1)
-    orders = [str(epoch_of(loader_of(50, seed), (stage, epoch), 50, 1)) for seed in (0, 1, 2**62) for stage in (0, 1)
-              for epoch in (0, 1)]
+    orders = [
+        str(epoch_of(loader_of(50, seed), (stage, epoch), 50, 1))
+        for seed in (0, 1, 2**62)
+        for stage in (0, 1)
+        for epoch in (0, 1)
+    ]
     assert len(set(orders)) == len(orders)
 
 
@@ -145,8 +162,15 @@ def test_float64_batches_keep_every_digit():
     np.testing.assert_array_equal(batch.x.numpy(), array)
 
 
-@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"batch_size": 2, "world_size": 0},
-                                       {"batch_size": 2, "rank": 1}, {"batch_size": 2, "rank": -1}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"batch_size": 0},
+        {"batch_size": 2, "world_size": 0},
+        {"batch_size": 2, "rank": 1},
+        {"batch_size": 2, "rank": -1},
+    ],
+)
 def test_refuses_numbers_out_of_range_at_the_call(arguments):
     with pytest.raises(ArgumentError, match="expected"):
         loader_of(4).epoch(stage=0, epoch=0, **arguments)

@@ -66,10 +66,14 @@ def test_images_given_as_images_are_flattened(places):
 @pytest.mark.parametrize("change", ["rows", "columns", "classes", "no labels", "not finite", "text"])
 def test_a_file_that_is_something_else_is_refused(places, change):
     rows, labels = pendigits()
-    content = {"rows": {"X": rows[:-1], "y": labels[:-1]}, "columns": {"X": rows[:, :-1], "y": labels},
-               "classes": {"X": rows, "y": labels % 9}, "no labels": {"X": rows},
-               "not finite": {"X": np.where(rows == 0, np.nan, rows), "y": labels},
-               "text": {"X": rows.astype(str), "y": labels}}
+    content = {
+        "rows": {"X": rows[:-1], "y": labels[:-1]},
+        "columns": {"X": rows[:, :-1], "y": labels},
+        "classes": {"X": rows, "y": labels % 9},
+        "no labels": {"X": rows},
+        "not finite": {"X": np.where(rows == 0, np.nan, rows), "y": labels},
+        "text": {"X": rows.astype(str), "y": labels},
+    }
     path = places[0] / "pendigits.npz"
     np.savez(path, **content[change])
     with pytest.raises(DataError, match=r"expected pendigits with X \(10992, 16\) and y of 10 classes") as caught:
@@ -156,8 +160,10 @@ def test_listing(places):
 
 
 def test_listing_imports_neither_torch_nor_scikit_learn():
-    code = ("import sys; from deepclust_accel.data import describe; describe(); "
-            "assert not {'torch', 'sklearn'} & set(sys.modules)")
+    code = (
+        "import sys; from deepclust_accel.data import describe; describe(); "
+        "assert not {'torch', 'sklearn'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -121,8 +121,14 @@ def test_refuses_other_columns_other_kinds_and_damaged_state():
         with pytest.raises(ArgumentError, match="scaling"):
             call()
     state = fitted.state()
-    for broken in ({}, {"kind": torch.tensor(9)}, {"kind": torch.tensor(2)}, state | {"scale": torch.zeros(2)},
-                   state | {"center": torch.full((2,), torch.nan)}, state | {"center": torch.zeros(3)}):
+    for broken in (
+        {},
+        {"kind": torch.tensor(9)},
+        {"kind": torch.tensor(2)},
+        state | {"scale": torch.zeros(2)},
+        state | {"center": torch.full((2,), torch.nan)},
+        state | {"center": torch.zeros(3)},
+    ):
         with pytest.raises(ResumeError, match="saved scaling"):
             Scaling.from_state(broken)
 

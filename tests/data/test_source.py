@@ -46,8 +46,11 @@ def test_booleans_become_bytes_and_long_doubles_float64():
     assert ArraySource(np.ones((2, 2), np.longdouble)).take(np.array([0])).dtype == torch.float64
 
 
-@pytest.mark.parametrize("array", [np.arange(24.0).reshape(6, 4)[::-1], np.arange(24.0).reshape(4, 6).T,
-                                   np.arange(48.0).reshape(6, 8)[:, ::2]], ids=["reversed", "fortran", "strided"])
+@pytest.mark.parametrize(
+    "array",
+    [np.arange(24.0).reshape(6, 4)[::-1], np.arange(24.0).reshape(4, 6).T, np.arange(48.0).reshape(6, 8)[:, ::2]],
+    ids=["reversed", "fortran", "strided"],
+)
 def test_any_memory_layout(array):
     np.testing.assert_array_equal(ArraySource(array).take(np.array([5, 0, 2])).numpy(), array[[5, 0, 2]])
 
@@ -59,24 +62,27 @@ def test_spec(shape):
     assert isinstance(source, DataSource)
 
 
-@pytest.mark.parametrize(("array", "words"), [
-    (np.zeros(3), "2 to 4 dimensions"),
-    (np.zeros(()), "2 to 4 dimensions"),
-    (np.zeros((1, 1, 1, 1, 1)), "2 to 4 dimensions"),
-    (torch.zeros(3), "2 to 4 dimensions"),
-    (np.zeros((0, 3)), "at least one row"),
-    (np.zeros((3, 0)), "at least one column"),
-    (np.zeros((2, 2), complex), "complex"),
-    (torch.zeros(2, 2, dtype=torch.complex64), "real numbers"),
-    (np.array([["a", "b"]]), "text"),
-    (np.array([[b"a"]]), "text"),
-    (np.array([[None, 1]]), "Python objects"),
-    (np.array([["2020-01-01"]], "datetime64[D]"), "dates"),
-    (np.zeros((2, 2), [("a", "f4")]), "records"),
-    (np.ma.masked_array(np.zeros((2, 2)), mask=True), "masked"),
-    (torch.eye(3).to_sparse(), "dense"),
-    ([[1.0]], "list"),
-])
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros(3), "2 to 4 dimensions"),
+        (np.zeros(()), "2 to 4 dimensions"),
+        (np.zeros((1, 1, 1, 1, 1)), "2 to 4 dimensions"),
+        (torch.zeros(3), "2 to 4 dimensions"),
+        (np.zeros((0, 3)), "at least one row"),
+        (np.zeros((3, 0)), "at least one column"),
+        (np.zeros((2, 2), complex), "complex"),
+        (torch.zeros(2, 2, dtype=torch.complex64), "real numbers"),
+        (np.array([["a", "b"]]), "text"),
+        (np.array([[b"a"]]), "text"),
+        (np.array([[None, 1]]), "Python objects"),
+        (np.array([["2020-01-01"]], "datetime64[D]"), "dates"),
+        (np.zeros((2, 2), [("a", "f4")]), "records"),
+        (np.ma.masked_array(np.zeros((2, 2)), mask=True), "masked"),
+        (torch.eye(3).to_sparse(), "dense"),
+        ([[1.0]], "list"),
+    ],
+)
 def test_refuses_with_one_line(array, words):
     with pytest.raises(DataError, match=words) as caught:
         ArraySource(array)

@@ -22,7 +22,9 @@ def fit(folder, *, stop_after=None, build_seed=0, identity=None, save_seconds=0.
     history = History(folder / "history.jsonl") if folder else History()
     checkpoint = Checkpoint(folder / "snap", identity or {"a": 1}) if folder else None
     watcher = StopAfter(stop_after) if stop_after else None
-    engine = Engine(Runtime("cpu"), seed=0, checkpoint=checkpoint, history=history, watcher=watcher, save_seconds=save_seconds)
+    engine = Engine(
+        Runtime("cpu"), seed=0, checkpoint=checkpoint, history=history, watcher=watcher, save_seconds=save_seconds
+    )
     engine.fit(method, loader(), resume=True)
     return method, history.records
 
@@ -101,7 +103,9 @@ def test_only_the_newest_snapshot_is_kept_and_removal_leaves_nothing(tmp_path):
 def test_a_crash_between_tensors_and_index_keeps_the_old_snapshot(tmp_path, monkeypatch):
     checkpoint = Checkpoint(tmp_path / "snap", {})
     checkpoint.save(Snapshot(0, 1, tensors={"x": torch.ones(2)}))
-    monkeypatch.setattr("deepclust_accel.engine.checkpoint.write_atomic", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        "deepclust_accel.engine.checkpoint.write_atomic", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         checkpoint.save(Snapshot(0, 2, tensors={"x": torch.zeros(2)}))
     monkeypatch.undo()

@@ -36,7 +36,9 @@ def test_events_happen_in_order_in_eval_mode_without_gradient():
 def test_history_has_a_record_an_epoch_and_the_file_the_same(tmp_path):
     history = History(tmp_path / "history.jsonl")
     seconds = fit(build(Autoencoder), history=history)
-    assert [(r["stage"], r["epoch"]) for r in history.records] == [("pretrain", e) for e in range(3)] + [("joint", e) for e in range(4)]
+    assert [(r["stage"], r["epoch"]) for r in history.records] == [("pretrain", e) for e in range(3)] + [
+        ("joint", e) for e in range(4)
+    ]
     assert all({"loss", "spread", "seconds"} <= set(r) for r in history.records)
     assert [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()] == history.records
     assert set(seconds) == {"pretrain", "center", "joint"}
@@ -87,7 +89,15 @@ def test_adam_matches_a_plain_loop():
 
         def plan(self):
             group = Group(("net",), 0.05, options={"eps": 1e-4}, decay=lambda e: 0.5**e, clip_norm=0.7)
-            return [Train("t", lambda nets, batch, run: (nets.net(batch.x) - batch.x).square().sum(), {"main": group}, 3, batch_size=16)]
+            return [
+                Train(
+                    "t",
+                    lambda nets, batch, run: (nets.net(batch.x) - batch.x).square().sum(),
+                    {"main": group},
+                    3,
+                    batch_size=16,
+                )
+            ]
 
     method, twin = build(Plain), build(Plain)
     fit(method)
@@ -105,7 +115,9 @@ def test_adam_matches_a_plain_loop():
 def test_stop_rule_ends_the_stage():
     method = build(Autoencoder)
     stages = method.plan()
-    stages[0] = Train("pretrain", method.step, stages[0].groups, 100, 16, stop=lambda run: run.history[-1]["epoch"] == 1)
+    stages[0] = Train(
+        "pretrain", method.step, stages[0].groups, 100, 16, stop=lambda run: run.history[-1]["epoch"] == 1
+    )
     method.plan = lambda: stages
     history = History()
     fit(method, history=history)
@@ -152,13 +164,21 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_itself():
         fit(build(Sick))
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda m: setattr(m, "loose", nn.Parameter(torch.zeros(1))), "loose"),
-    (lambda m: setattr(m, "plan", lambda: [Pass("a", print), Pass("a", print)]), "different stage names"),
-    (lambda m: setattr(m, "plan", lambda: [Train("a", print, {"g": Group(("nope",))}, 1)]), "nope"),
-    (lambda m: setattr(m, "plan", lambda: [Train("a", print, {"g": Group(("encoder",)), "h": Group(("encoder",))}, 1)]), "one group"),
-    (lambda m: setattr(m, "plan", lambda: [Train("a", print, {}, 1, every=Every(0, print))]), "every.steps"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: setattr(m, "loose", nn.Parameter(torch.zeros(1))), "loose"),
+        (lambda m: setattr(m, "plan", lambda: [Pass("a", print), Pass("a", print)]), "different stage names"),
+        (lambda m: setattr(m, "plan", lambda: [Train("a", print, {"g": Group(("nope",))}, 1)]), "nope"),
+        (
+            lambda m: setattr(
+                m, "plan", lambda: [Train("a", print, {"g": Group(("encoder",)), "h": Group(("encoder",))}, 1)]
+            ),
+            "one group",
+        ),
+        (lambda m: setattr(m, "plan", lambda: [Train("a", print, {}, 1, every=Every(0, print))]), "every.steps"),
+    ],
+)
 def test_a_plan_that_does_not_fit_is_refused_before_training(change, message):
     method = build(Autoencoder)
     change(method)
@@ -180,5 +200,11 @@ def test_unknown_precision_and_optimizer_are_refused():
 
 
 def test_derived_seeds_differ_along_every_axis():
-    seeds = {derive_seed(seed, "rank", stage, epoch, rank) for seed in range(5) for stage in range(5) for epoch in range(5) for rank in range(5)}
+    seeds = {
+        derive_seed(seed, "rank", stage, epoch, rank)
+        for seed in range(5)
+        for stage in range(5)
+        for epoch in range(5)
+        for rank in range(5)
+    }
     assert len(seeds) == 5**4

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from deepclust_accel.data import ArraySource, Loader
+from deepclust_accel.engine.monitor import Watcher
 from deepclust_accel.engine.stage import Every, Group, Pass, Train, Update
 
 ROWS = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
@@ -73,22 +74,13 @@ class Adversary(nn.Module):
         self.seen.append((self.critic.weight.clone(), self.player.weight.clone()))
 
 
-class StopAfter:
+class StopAfter(Watcher):
     """A watcher that interrupts after a number of epochs."""
 
     def __init__(self, epochs):
         self.left = epochs
 
-    def begin_stage(self, *args):
-        pass
-
-    def step(self):
-        pass
-
     def end_epoch(self, record):
         self.left -= 1
         if self.left == 0:
             raise KeyboardInterrupt
-
-    def end_stage(self, seconds):
-        pass

@@ -64,7 +64,14 @@ def test_separated_blobs_are_found(blobs, method):
 
 def test_dvae_finds_separated_blobs(blobs):
     X, y = blobs
-    params = {"hidden": (32,), "latent_dim": 4, "pretrain_epochs": 30, "epochs": 20, "warmup_epochs": 10, "pretraining": "plain"}
+    params = {
+        "hidden": (32,),
+        "latent_dim": 4,
+        "pretrain_epochs": 30,
+        "epochs": 20,
+        "warmup_epochs": 10,
+        "pretraining": "plain",
+    }
     model = DeepClusterer("dvae", 4, params=params, scaling="standard", random_state=0).fit(X)
     assert adjusted_rand_score(y, model.labels_) > 0.95
 
@@ -137,10 +144,14 @@ def test_saved_and_loaded_in_a_fresh_process_predicts_the_same(blobs, tmp_path, 
     model = quick(method, scaling="standard").fit(X)
     model.save(tmp_path / "model")
     np.save(tmp_path / "x.npy", X)
-    subprocess.run([sys.executable, "-c", FRESH, tmp_path / "model", tmp_path / "x.npy", tmp_path / "out.npz"], check=True)
+    subprocess.run(
+        [sys.executable, "-c", FRESH, tmp_path / "model", tmp_path / "x.npy", tmp_path / "out.npz"], check=True
+    )
     out = np.load(tmp_path / "out.npz")
     assert np.array_equal(out["labels"], model.predict(X))
-    assert np.allclose(out["codes"], model.transform(X), atol=1e-6) and np.allclose(out["p"], model.predict_proba(X), atol=1e-6)
+    assert np.allclose(out["codes"], model.transform(X), atol=1e-6) and np.allclose(
+        out["p"], model.predict_proba(X), atol=1e-6
+    )
     again = DeepClusterer.load(tmp_path / "model")
     assert np.array_equal(again.labels_, model.labels_) and again.history_ == model.history_
     assert np.array_equal(again.transform(X), model.transform(X))
@@ -210,30 +221,39 @@ def test_parameters_nest_clone_and_search(blobs):
     assert search.fit(X, blobs[1]).best_params_ == {"deepclusterer__n_clusters": 4}
 
 
-@pytest.mark.parametrize(("change", "error", "message"), [
-    ({"n_clusters": 0}, ArgumentError, "at least 1, got 0"),
-    ({"n_clusters": 401}, ArgumentError, r"rows \(400\), got 401"),
-    ({"n_clusters": 2.5}, ArgumentError, "whole number"),
-    ({"method": "dvea"}, PluginError, "did you mean 'dvae'"),
-    ({"params": {"epoch": 3}}, ArgumentError, "did you mean 'epochs'"),
-    ({"params": {"epochs": -1}}, ArgumentError, "at least 0, got -1"),
-    ({"params": {"normalization": "row"}}, ArgumentError, "did you mean 'rows'"),
-    ({"params": 5}, ArgumentError, "expected a mapping"),
-    ({"scaling": "minmax"}, ArgumentError, "scaling: expected one of"),
-    ({"random_state": -1}, ArgumentError, "random_state"),
-    ({"precision": "16"}, ArgumentError, "precision: expected"),
-    ({"device": "gpu"}, ArgumentError, "device: expected"),
-    ({"params": {"decoder": "bernoulli"}}, ArgumentError, "decoder: expected gaussian"),
-])
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"n_clusters": 0}, ArgumentError, "at least 1, got 0"),
+        ({"n_clusters": 401}, ArgumentError, r"rows \(400\), got 401"),
+        ({"n_clusters": 2.5}, ArgumentError, "whole number"),
+        ({"method": "dvea"}, PluginError, "did you mean 'dvae'"),
+        ({"params": {"epoch": 3}}, ArgumentError, "did you mean 'epochs'"),
+        ({"params": {"epochs": -1}}, ArgumentError, "at least 0, got -1"),
+        ({"params": {"normalization": "row"}}, ArgumentError, "did you mean 'rows'"),
+        ({"params": 5}, ArgumentError, "expected a mapping"),
+        ({"scaling": "minmax"}, ArgumentError, "scaling: expected one of"),
+        ({"random_state": -1}, ArgumentError, "random_state"),
+        ({"precision": "16"}, ArgumentError, "precision: expected"),
+        ({"device": "gpu"}, ArgumentError, "device: expected"),
+        ({"params": {"decoder": "bernoulli"}}, ArgumentError, "decoder: expected gaussian"),
+    ],
+)
 def test_bad_settings_are_named(blobs, change, error, message):
     with pytest.raises(error, match=message):
         quick().set_params(**change).fit(blobs[0])
 
 
-@pytest.mark.parametrize(("rows", "message"), [
-    (torch.full((5, 3), float("nan")), "finite"), (np.zeros((0, 3, 3)), "at least one row"), (torch.zeros(1, 4), "at least 2 rows"),
-    (torch.zeros(5), "2 to 4 dimensions"), (torch.zeros(5, 2, dtype=torch.complex64), "complex"),
-])
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (torch.full((5, 3), float("nan")), "finite"),
+        (np.zeros((0, 3, 3)), "at least one row"),
+        (torch.zeros(1, 4), "at least 2 rows"),
+        (torch.zeros(5), "2 to 4 dimensions"),
+        (torch.zeros(5, 2, dtype=torch.complex64), "complex"),
+    ],
+)
 def test_bad_rows_are_named(rows, message):
     with pytest.raises(DataError, match=message):
         quick(n_clusters=2).fit(rows)

@@ -39,7 +39,9 @@ def distribution(folder, name, module, code, offers):
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    distribution(tmp_path, "dcp-good", "dcp_good", GOOD, {"good": "Good", "old": "Old", "empty": "Empty", "shared": "Good"})
+    distribution(
+        tmp_path, "dcp-good", "dcp_good", GOOD, {"good": "Good", "old": "Old", "empty": "Empty", "shared": "Good"}
+    )
     distribution(tmp_path, "dcp-bad", "dcp_bad", "import does_not_exist", {"broken": "Broken", "shared": "Broken"})
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
@@ -50,7 +52,11 @@ def site(tmp_path, monkeypatch):
 def test_listing_imports_nothing_and_shows_every_problem(site):
     rows = {(e.name, e.distribution): e for e in registry.entries()}
     assert rows["good", "dcp-good"].version == "1.2" and not rows["good", "dcp-good"].problem
-    assert rows["shared", "dcp-bad"].problem == rows["shared", "dcp-good"].problem == "offered by dcp-bad and dcp-good; uninstall one"
+    assert (
+        rows["shared", "dcp-bad"].problem
+        == rows["shared", "dcp-good"].problem
+        == "offered by dcp-bad and dcp-good; uninstall one"
+    )
     assert ("dvae", "deepclust-accel") in rows
     assert "dcp_good" not in sys.modules and "dcp_bad" not in sys.modules
 
@@ -64,14 +70,20 @@ def test_a_good_plugin_loads_and_fits(site):
     assert set(DeepClusterer("good", 2).fit_predict(np.random.default_rng(0).normal(size=(9, 2)))) == {0}
 
 
-@pytest.mark.parametrize(("name", "message"), [
-    ("broken", r"method 'broken' \(dcp-bad 1.2, dcp_bad:Broken\) failed to import: ModuleNotFoundError: No module named 'does_not_exist'"),
-    ("shared", "method 'shared' is offered by dcp-bad and dcp-good; uninstall one"),
-    ("old", r"expected api_version 1, got 0"),
-    ("empty", "without info, Params, plan, embed, assign"),
-    ("goood", "did you mean 'good'"),
-    ("zzzz", "dcaccel methods list"),
-])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "broken",
+            r"method 'broken' \(dcp-bad 1.2, dcp_bad:Broken\) failed to import: ModuleNotFoundError: No module named 'does_not_exist'",
+        ),
+        ("shared", "method 'shared' is offered by dcp-bad and dcp-good; uninstall one"),
+        ("old", r"expected api_version 1, got 0"),
+        ("empty", "without info, Params, plan, embed, assign"),
+        ("goood", "did you mean 'good'"),
+        ("zzzz", "dcaccel methods list"),
+    ],
+)
 def test_what_cannot_be_used_says_why(site, name, message):
     with pytest.raises(PluginError, match=message):
         registry.load(name)

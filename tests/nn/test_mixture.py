@@ -22,9 +22,14 @@ def test_both_terms_are_the_divergences_of_torch_distributions():
     sigma = torch.exp(0.5 * mixture.log_variance)
     for i in range(len(mu)):
         q = Independent(Normal(mu[i], torch.exp(0.5 * log_variance[i])), 1)
-        expected = sum(log_gamma[i, k].exp() * kl_divergence(q, Independent(Normal(mixture.mean[k], sigma[k]), 1)) for k in range(3))
+        expected = sum(
+            log_gamma[i, k].exp() * kl_divergence(q, Independent(Normal(mixture.mean[k], sigma[k]), 1))
+            for k in range(3)
+        )
         assert torch.allclose(kl_gaussian[i], expected)
-        assert torch.allclose(kl_cluster[i], kl_divergence(Categorical(logits=log_gamma[i]), Categorical(logits=mixture.logits)))
+        assert torch.allclose(
+            kl_cluster[i], kl_divergence(Categorical(logits=log_gamma[i]), Categorical(logits=mixture.logits))
+        )
 
 
 def test_gradients_are_those_of_the_closed_form():

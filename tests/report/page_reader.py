@@ -43,5 +43,6 @@ class PageReader(HTMLParser):
 
     def all(self, name, **wanted):
         """Attributes of every element of a name whose attributes contain these words."""
-        return [a for n, a in self.elements
-                if n == name and all(w in (a.get(k) or "").split() for k, w in wanted.items())]
+        return [
+            a for n, a in self.elements if n == name and all(w in (a.get(k) or "").split() for k, w in wanted.items())
+        ]

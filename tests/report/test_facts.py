@@ -13,8 +13,13 @@ from deepclust_accel.report.facts import digest
 
 
 def test_sizes_and_confidence_by_cluster():
-    content = make(labels=np.array([0, 0, 2, 2, 2]), confidence=np.array([1, 0.5, 0.2, 0.2, np.nan]), truth=None,
-                   sample=np.arange(5), embedding=np.eye(5))
+    content = make(
+        labels=np.array([0, 0, 2, 2, 2]),
+        confidence=np.array([1, 0.5, 0.2, 0.2, np.nan]),
+        truth=None,
+        sample=np.arange(5),
+        embedding=np.eye(5),
+    )
     facts = digest(content)
     assert facts.sizes.tolist() == [2, 0, 3, 0] and facts.empty == [1, 3]
     np.testing.assert_allclose(facts.certainty, [0.75, 0, 0.4 / 3, 0])
@@ -39,7 +44,7 @@ def test_matching_agrees_with_accuracy(classes, clusters):
     truth = facts.truth
     assert truth.counts.sum() == 500 and sorted(truth.columns) == list(range(clusters))
     assert truth.matched(labels).mean() == pytest.approx(accuracy(y, labels))
-    assert truth.columns[:len(truth.cluster)] == [truth.cluster[i] for i in sorted(truth.cluster)]
+    assert truth.columns[: len(truth.cluster)] == [truth.cluster[i] for i in sorted(truth.cluster)]
     assert len(set(truth.colors)) == len(truth.names)
 
 
@@ -54,11 +59,11 @@ def test_a_match_needs_rows_in_common():
 
 
 def test_huge_and_many_labels():
-    y = np.random.default_rng(0).integers(-2**62, 2**62, 300)
+    y = np.random.default_rng(0).integers(-(2**62), 2**62, 300)
     facts = digest(make(truth=y))
     assert len(facts.truth.names) == 200 and facts.truth.names[-1] == "101 others" and facts.truth.merged == 101
     assert facts.truth.counts.sum() == 300 and 199 not in facts.truth.cluster
-    page = PageReader(render(make(truth=np.where(np.arange(300) % 2, 2**62, -2**62))))
+    page = PageReader(render(make(truth=np.where(np.arange(300) % 2, 2**62, -(2**62)))))
     assert "-4611686018427387904" in page.sections["confusion"]
 
 
@@ -75,11 +80,26 @@ def test_remarks():
     content = make()
     history = [*content.history, {"stage": "joint", "epoch": 20, "seconds": 0.1, "similarity": float("inf")}]
     run = {**content.run, "kernels": {"wasserstein_similarity": {"kernel": "reference", "why": "no compiler"}}}
-    page = PageReader(render(dataclasses.replace(
-        content, history=history, run=run, labels=np.where(content.labels == 3, 3, 0), confidence=np.full(300, 0.3),
-        embedding=np.ones((300, 5)))))
-    for text in ("Cluster 0 holds", "collapsed to one point", "Not finite in at least one epoch: similarity",
-                 "confidence below 0.5", "not on a native kernel: wasserstein_similarity", "2 of 4 clusters are empty"):
+    page = PageReader(
+        render(
+            dataclasses.replace(
+                content,
+                history=history,
+                run=run,
+                labels=np.where(content.labels == 3, 3, 0),
+                confidence=np.full(300, 0.3),
+                embedding=np.ones((300, 5)),
+            )
+        )
+    )
+    for text in (
+        "Cluster 0 holds",
+        "collapsed to one point",
+        "Not finite in at least one epoch: similarity",
+        "confidence below 0.5",
+        "not on a native kernel: wasserstein_similarity",
+        "2 of 4 clusters are empty",
+    ):
         assert text in page.text, text
     assert "no compiler" in page.sections["details"]
 

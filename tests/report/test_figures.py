@@ -46,8 +46,9 @@ def test_two_values_are_shown_as_they_are_and_one_as_a_strip():
 def test_map_draws_every_distinct_row_once():
     content = make(50, 3)
     text = render(content)
-    dots = sum(path.count("M") for path in re.findall(r'<path d="(M[^"]*h0)" class="c\d+" data-g', text)) or \
-        sum(a["d"].count("M") for a in PageReader(text).all("path") if "data-g" in a)
+    dots = sum(path.count("M") for path in re.findall(r'<path d="(M[^"]*h0)" class="c\d+" data-g', text)) or sum(
+        a["d"].count("M") for a in PageReader(text).all("path") if "data-g" in a
+    )
     assert dots == 100  # two maps
 
 
@@ -58,9 +59,21 @@ def test_curve_breaks_at_values_that_are_not_finite_and_marks_them():
     assert "1 pretrain" in picture.text and "2 joint" in picture.text
 
 
-@pytest.mark.parametrize("values", [
-    [None] * 6, [math.nan] * 6, [0.0] * 6, [-1e308, 1e308, 0, 0, 0, 0], [5e-324, 1.7e308, 1, 1, 1, 1], [1e-320] * 6,
-    [-0.0] * 6, [1e9, 1e9 + 1e-7, 1e9, 1e9, 1e9, 1e9], [2**80, 1, 1, 1, 1, 1], [np.float32(1.5)] * 6])
+@pytest.mark.parametrize(
+    "values",
+    [
+        [None] * 6,
+        [math.nan] * 6,
+        [0.0] * 6,
+        [-1e308, 1e308, 0, 0, 0, 0],
+        [5e-324, 1.7e308, 1, 1, 1, 1],
+        [1e-320] * 6,
+        [-0.0] * 6,
+        [1e9, 1e9 + 1e-7, 1e9, 1e9, 1e9, 1e9],
+        [2**80, 1, 1, 1, 1, 1],
+        [np.float32(1.5)] * 6,
+    ],
+)
 def test_curve_survives(values):
     PageReader(curve("x", values, SPANS))
 
@@ -153,16 +166,32 @@ def test_palette_is_told_apart_with_any_color_vision():
 
 
 def linear(colors):
-    rgb = np.array([[int(c[i:i + 2], 16) / 255 for i in (0, 2, 4)] for c in colors])
+    rgb = np.array([[int(c[i : i + 2], 16) / 255 for i in (0, 2, 4)] for c in colors])
     return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
 
 
 def oklab(rgb):
-    cone = np.cbrt(rgb @ np.array([[.4122214708, .5363325363, .0514459929], [.2119034982, .6806995451, .1073969566],
-                                   [.0883024619, .2817188376, .6299787005]]).T)
-    return cone @ np.array([[.2104542553, .7936177850, -.0040720468], [1.9779984951, -2.4285922050, .4505937099],
-                            [.0259040371, .7827717662, -.8086757660]]).T
+    cone = np.cbrt(
+        rgb
+        @ np.array(
+            [
+                [0.4122214708, 0.5363325363, 0.0514459929],
+                [0.2119034982, 0.6806995451, 0.1073969566],
+                [0.0883024619, 0.2817188376, 0.6299787005],
+            ]
+        ).T
+    )
+    return (
+        cone
+        @ np.array(
+            [
+                [0.2104542553, 0.7936177850, -0.0040720468],
+                [1.9779984951, -2.4285922050, 0.4505937099],
+                [0.0259040371, 0.7827717662, -0.8086757660],
+            ]
+        ).T
+    )
 
 
-DEUTERANOPE = [[.367322, .860646, -.227968], [.280085, .672501, .047413], [-.011820, .042940, .968881]]
-PROTANOPE = [[.152286, 1.052583, -.204868], [.114503, .786281, .099216], [-.003882, -.048116, 1.051998]]
+DEUTERANOPE = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+PROTANOPE = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]

@@ -39,8 +39,7 @@ def test_every_picture_section_says_what_it_shows_and_what_not(page):
 
 
 def test_header_has_the_facts_and_the_scores(page):
-    for text in ("dvae on blobs", "300", "standardize", "2026-10-01 12:30 UTC", "87.6 %", "50.0 %", "45.0 %",
-                 "0.31"):
+    for text in ("dvae on blobs", "300", "standardize", "2026-10-01 12:30 UTC", "87.6 %", "50.0 %", "45.0 %", "0.31"):
         assert text in page.text, text
     assert "not defined" in page.text  # davies_bouldin is None
     assert "silhouette rows" not in page.text
@@ -100,11 +99,23 @@ EVIL = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>&amp;\x00\ud80
 
 def test_text_from_users_stays_text(content):
     run = {
-        "method": EVIL, "n_clusters": 4, "seed": EVIL, "params": {EVIL: {"value": {EVIL: [EVIL]}, "origin": EVIL}},
-        "data": {"name": EVIL, "rows": 300, "shape": [EVIL], "feature_names": [EVIL] * 6, EVIL: EVIL}, "scaling": EVIL,
-        "versions": {EVIL: EVIL, "deepclust_accel": EVIL}, "kernels": {EVIL: {"kernel": "reference", "why": EVIL}},
-        "scores": {EVIL: 0.5}, "label_free": {EVIL: 1.0}, "seconds": {EVIL: 1.0}, "command": EVIL, "created": EVIL,
-        "out": EVIL, "plugin": {EVIL: EVIL}, "labels": EVIL, "device": EVIL,
+        "method": EVIL,
+        "n_clusters": 4,
+        "seed": EVIL,
+        "params": {EVIL: {"value": {EVIL: [EVIL]}, "origin": EVIL}},
+        "data": {"name": EVIL, "rows": 300, "shape": [EVIL], "feature_names": [EVIL] * 6, EVIL: EVIL},
+        "scaling": EVIL,
+        "versions": {EVIL: EVIL, "deepclust_accel": EVIL},
+        "kernels": {EVIL: {"kernel": "reference", "why": EVIL}},
+        "scores": {EVIL: 0.5},
+        "label_free": {EVIL: 1.0},
+        "seconds": {EVIL: 1.0},
+        "command": EVIL,
+        "created": EVIL,
+        "out": EVIL,
+        "plugin": {EVIL: EVIL},
+        "labels": EVIL,
+        "device": EVIL,
     }
     history = [{"stage": EVIL, "epoch": 0, "seconds": 1.0, EVIL: float("nan")}, {"stage": EVIL, "epoch": 1, EVIL: 2.0}]
     names = np.array([f"<script>{i}</script>" for i in range(4)])[np.arange(300) % 4]
@@ -117,16 +128,18 @@ def test_text_from_users_stays_text(content):
     assert not re.search(r"[\x00-\x08]", text)
 
 
-@pytest.mark.parametrize("run", [
-    {}, {"params": None, "kernels": [], "seconds": 3, "scores": [], "data": "x", "versions": None}])
+@pytest.mark.parametrize(
+    "run", [{}, {"params": None, "kernels": [], "seconds": 3, "scores": [], "data": "x", "versions": None}]
+)
 def test_a_record_with_missing_or_odd_entries_still_makes_a_page(content, run):
     page = PageReader(render(dataclasses.replace(content, run=run)))
     assert list(page.sections) == SECTIONS
 
 
 def test_a_million_rows_and_two_hundred_clusters_are_quick_and_small():
-    content = make(1_000_000, 200, sample=np.arange(0, 1_000_000, 100),
-                   embedding=np.random.default_rng(0).normal(size=(10_000, 8)))
+    content = make(
+        1_000_000, 200, sample=np.arange(0, 1_000_000, 100), embedding=np.random.default_rng(0).normal(size=(10_000, 8))
+    )
     begin = time.perf_counter()
     text = render(content)
     assert time.perf_counter() - begin < 5

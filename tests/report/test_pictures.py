@@ -20,9 +20,9 @@ def decode(data):
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     at, body, head = 8, b"", None
     while at < len(data):
-        size, kind = struct.unpack(">I4s", data[at:at + 8])
-        chunk = data[at + 8:at + 8 + size]
-        assert struct.unpack(">I", data[at + 8 + size:at + 12 + size])[0] == zlib.crc32(kind + chunk)
+        size, kind = struct.unpack(">I4s", data[at : at + 8])
+        chunk = data[at + 8 : at + 8 + size]
+        assert struct.unpack(">I", data[at + 8 + size : at + 12 + size])[0] == zlib.crc32(kind + chunk)
         head, body = (chunk, body) if kind == b"IHDR" else (head, body + chunk if kind == b"IDAT" else body)
         at += 12 + size
     width, height, depth, color = struct.unpack(">IIBB", head[:10])
@@ -40,14 +40,28 @@ def test_png_round_trip(shape):
 
 def pictures(shape, image_shape, clusters=4, each=5):
     examples = np.random.default_rng(0).random((clusters, each, *shape)).astype(np.float32)
-    return make(clusters=clusters, examples=examples, image_shape=image_shape,
-                example_rows=np.arange(clusters * each).reshape(clusters, each))
+    return make(
+        clusters=clusters,
+        examples=examples,
+        image_shape=image_shape,
+        example_rows=np.arange(clusters * each).reshape(clusters, each),
+    )
 
 
-@pytest.mark.parametrize(("shape", "image_shape", "size"), [
-    ((64,), (8, 8), (8, 8, 1)), ((8, 6), (8, 6), (8, 6, 1)), ((8, 6, 3), (8, 6, 3), (8, 6, 3)),
-    ((3, 8, 6), (3, 8, 6), (8, 6, 3)), ((1, 8, 6), (1, 8, 6), (8, 6, 1)), ((8, 6, 1), (8, 6, 1), (8, 6, 1)),
-    ((8, 6, 2), (8, 6, 2), (8, 6, 1)), ((128, 100), (128, 100), (64, 50, 1)), ((1, 500), (1, 500), (1, 62, 1))])
+@pytest.mark.parametrize(
+    ("shape", "image_shape", "size"),
+    [
+        ((64,), (8, 8), (8, 8, 1)),
+        ((8, 6), (8, 6), (8, 6, 1)),
+        ((8, 6, 3), (8, 6, 3), (8, 6, 3)),
+        ((3, 8, 6), (3, 8, 6), (8, 6, 3)),
+        ((1, 8, 6), (1, 8, 6), (8, 6, 1)),
+        ((8, 6, 1), (8, 6, 1), (8, 6, 1)),
+        ((8, 6, 2), (8, 6, 2), (8, 6, 1)),
+        ((128, 100), (128, 100), (64, 50, 1)),
+        ((1, 500), (1, 500), (1, 62, 1)),
+    ],
+)
 def test_layouts(shape, image_shape, size):
     assert as_images(pictures(shape, image_shape)).shape[2:] == size
 
@@ -72,8 +86,12 @@ def test_page_has_a_picture_for_every_example_with_its_row():
 @pytest.mark.parametrize(("clusters", "side"), [(10, 96), (100, 96), (200, 112)])
 def test_many_large_color_pictures_stay_small(clusters, side):
     examples = np.random.default_rng(0).random((clusters, 3, side, side, 3), np.float32)
-    content = make(clusters=clusters, examples=examples,
-                   example_rows=np.arange(clusters * 3).reshape(clusters, 3), image_shape=(side, side, 3))
+    content = make(
+        clusters=clusters,
+        examples=examples,
+        example_rows=np.arange(clusters * 3).reshape(clusters, 3),
+        image_shape=(side, side, 3),
+    )
     assert len(render(content)) < 2_000_000
 
 
