@@ -113,12 +113,13 @@ void contract(const T* s, const T* x, int64_t features, int64_t rows, int64_t ve
 }
 
 // to = the transpose of the first `vecs` vectors of every row of a full tile; sums[i] += sum_j s[i][j] unless null.
-template <class T>
+// With `Mirror` only of blocks above the diagonal: `to` may be s, and the tile becomes symmetric.
+template <class T, bool Mirror>
 void transpose_tile(const T* s, int64_t vecs, T* to, double* sums) {
   constexpr int lanes = Vec<T>::size;
   for (int64_t bi = 0; bi < kTileVecs<T>; ++bi) {
     Vec<T> sum[4];
-    for (int64_t bj = 0; bj < vecs; ++bj) {
+    for (int64_t bj = Mirror ? bi + 1 : 0; bj < vecs; ++bj) {
       Vec<T> block[lanes];
 #pragma GCC unroll 16
       for (int r = 0; r < lanes; ++r) block[r] = Vec<T>::load(s + (bi * lanes + r) * kTile<T> + bj * lanes);

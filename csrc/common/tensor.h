@@ -30,9 +30,15 @@ struct Matrix {
   T operator()(int64_t i, int64_t f) const { return data[i * row_stride + f * column_stride]; }
 };
 
-inline Tensor empty(std::initializer_list<int64_t> sizes, ScalarType type) {
-  return torch::stable::empty({sizes.begin(), sizes.size()}, type, std::nullopt,
-                              torch::stable::Device(torch::headeronly::DeviceType::CPU));
+// Contiguous, on the CPU, of at most two dimensions. torch::stable::empty goes through the dispatcher and takes longer.
+template <class T>
+Tensor empty(std::initializer_list<int64_t> sizes) {
+  const int64_t strides[] = {sizes.size() == 2 ? sizes.begin()[1] : 1, 1};
+  const int32_t type = sizeof(T) == 4 ? aoti_torch_dtype_float32() : aoti_torch_dtype_float64();
+  AtenTensorHandle made;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(int64_t(sizes.size()), sizes.begin(), strides, type,
+                                                         aoti_torch_device_type_cpu(), 0, &made));
+  return Tensor(made);
 }
 
 template <class T>

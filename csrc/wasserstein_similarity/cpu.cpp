@@ -6,8 +6,10 @@
 #if DCACCEL_LEVEL == 0
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <numeric>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "../common/tensor.h"
@@ -59,200 +61,256 @@ Kernels<T> active_kernels() {
 // two blocks and their sums stay in L2. A function of N only, or results would depend on the number of threads.
 int64_t block_tiles(int64_t tiles) { return tiles < 64 ? 1 : (tiles < 256 ? tiles / 32 : 8); }
 
-// A matrix in tiles (tile.h), zero until it is filled.
+// What the forward leaves for the backward: Rows, and behind the features of the passes dloss/dgamma / c, k of them. It
+// has room for whole groups of kStateRows rows, so that Python can tell its size without knowing the tile.
+constexpr int64_t kStateRows = 64;
+
 template <class T>
-struct Packed {
-  int64_t n, features, tiles;
-  Scratch<T> values;
+constexpr int kBlock = baseline::Vec<T>::size;
 
-  Packed(int64_t n_, int64_t features_)
-      : n(n_), features(features_), tiles((n + kTile<T> - 1) / kTile<T>), values(tiles * features * kTile<T>) {
-    values.zero();
-  }
-  T* get() const { return values.get(); }
-  T* lanes(int64_t tile, int64_t f) const { return get() + (tile * features + f) * kTile<T>; }
-  int64_t rows(int64_t tile) const { return std::min(n - tile * kTile<T>, kTile<T>); }
-
-  // Feature f, f + 1, … = the columns of `from`, each times its scale if there is one.
-  void fill(const Matrix<T>& from, int64_t f, const double* scale = nullptr) const {
-    for_tiles(tiles, [&](int64_t tile) {
-      for (int64_t c = 0; c < from.columns; ++c) {
-        const T* x = from.data + tile * kTile<T> * from.row_stride + c * from.column_stride;
-        T* to = lanes(tile, f + c);
-        for (int64_t lane = 0; lane < rows(tile); ++lane, x += from.row_stride) to[lane] = scale ? *x * scale[c] : *x;
-      }
-    });
-  }
-};
-
-// Sum, minimum and maximum of a feature; eight of each side by side, because the compiler may not reorder one.
 template <class T>
-std::tuple<double, T, T> statistics(const Packed<T>& u, int64_t f) {
-  double sum[8] = {};
-  T low[8], high[8];
-  std::fill_n(low, 8, u.lanes(0, f)[0]), std::fill_n(high, 8, u.lanes(0, f)[0]);
-  for (int64_t tile = 0; tile < u.tiles; ++tile) {
-    const T* x = u.lanes(tile, f);
-    const auto take = [&](int64_t lane, int64_t to) {
-      sum[to] += x[lane];
-      low[to] = x[lane] < low[to] ? x[lane] : low[to], high[to] = x[lane] > high[to] ? x[lane] : high[to];
-    };
-    int64_t lane = 0;
-    for (; lane + 8 <= u.rows(tile); lane += 8)
-      for (int64_t to = 0; to < 8; ++to) take(lane + to, to);
-    for (; lane < u.rows(tile); ++lane) take(lane, 0);
-  }
-  return {std::accumulate(sum, sum + 8, 0.0), *std::min_element(low, low + 8), *std::max_element(high, high + 8)};
+Rows<T> rows_in(const Tensor& state, int64_t n, int64_t d, int64_t k) {
+  return {n, d, k, d + 2 * k + 1, static_cast<T*>(state.mutable_data_ptr())};
 }
 
-// The rows u, moved to where their differences of sums are accurate. The loss does not change when all rows move
+template <class T>
+Tensor empty_state(int64_t n, int64_t d, int64_t k) {
+  return empty<T>({(n + kStateRows - 1) / kStateRows * kStateRows * (d + 2 * k + 1)});
+}
+
+template <class T>
+T* slope(const Rows<T>& rows, int64_t tile) {
+  return rows.share(tile) + kTile<T>;
+}
+
+template <class T>
+int64_t tiles_of(const Rows<T>& rows) {
+  return (rows.n + kTile<T> - 1) / kTile<T>;
+}
+
+// How many rows of a tile there are.
+template <class T>
+int64_t count_of(int64_t n, int64_t tile) {
+  return std::min(n - tile * kTile<T>, kTile<T>);
+}
+
+// to[c][r] = from[r][c] for a square block, four rows of float, at any address.
+template <class T>
+void turn(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
+  baseline::Vec<T> block[kBlock<T>];
+  for (int r = 0; r < kBlock<T>; ++r) std::memcpy(&block[r], from + r * from_stride, sizeof(block[r]));
+  baseline::transpose(block);
+  for (int r = 0; r < kBlock<T>; ++r) std::memcpy(to + r * to_stride, &block[r], sizeof(block[r]));
+}
+
+// The columns of `from` as features of a tile, zero behind row N. Blocks may overlap at the last column.
+template <class T>
+void pack(const Matrix<T>& from, int64_t tile, T* to) {
+  const int64_t count = count_of<T>(from.rows, tile), columns = from.columns, stride = from.row_stride;
+  const bool blocks = from.column_stride == 1 && columns >= kBlock<T>;
+  const int64_t turned = blocks ? count / kBlock<T> * kBlock<T> : 0;
+  const T* x = from.data + tile * kTile<T> * stride;
+  for (int64_t lane = 0; lane < turned; lane += kBlock<T>)
+    for (int64_t c = 0; c < columns; c += kBlock<T>) {
+      const int64_t first = std::min(c, columns - kBlock<T>);
+      turn(x + lane * stride + first, stride, to + first * kTile<T> + lane, kTile<T>);
+    }
+  for (int64_t c = 0; c < columns; ++c, x += from.column_stride, to += kTile<T>) {
+    for (int64_t lane = turned; lane < count; ++lane) to[lane] = x[lane * stride];
+    std::fill(to + count, to + kTile<T>, T(0));
+  }
+}
+
+// The sum of term(lane) over a tile; eight side by side, because the compiler may not reorder one.
+template <class T, class Term>
+double sum_of(const Term& term) {
+  double sum[8] = {};
+  for (int64_t lane = 0; lane < kTile<T>; lane += 8)
+    for (int64_t to = 0; to < 8; ++to) sum[to] += term(lane + to);
+  return std::accumulate(sum, sum + 8, 0.0);
+}
+
+// Minimum and maximum of a feature of u.
+template <class T>
+std::pair<T, T> range(const Rows<T>& rows, int64_t f) {
+  using V = baseline::Vec<T>;
+  V low(rows.u(0)[f * kTile<T>]), high = low;
+  for (int64_t tile = 0; tile < tiles_of(rows); ++tile) {
+    const T *x = rows.u(tile) + f * kTile<T>, *end = x + count_of<T>(rows.n, tile);
+    for (; end - x >= V::size; x += V::size) {
+      const V v = V::load(x);
+      low = select(v.v < low.v, v, low), high = select(v.v > high.v, v, high);
+    }
+    for (; x < end; ++x) low = select(V(*x).v < low.v, V(*x), low), high = select(V(*x).v > high.v, V(*x), high);
+  }
+  T least[V::size], most[V::size];
+  std::memcpy(least, &low, sizeof low), std::memcpy(most, &high, sizeof high);
+  return {*std::min_element(least, least + V::size), *std::max_element(most, most + V::size)};
+}
+
+// Moves the rows u to where their differences of sums are accurate. The loss does not change when all rows move
 // together, but sum_j S_ij (u_i - u_j) is computed as a difference of two sums, which an offset would swamp. Centring
 // must not round, though, or it would disturb the differences of near rows: a feature moves by its mean only if all its
 // values are within a factor of two of it, where floating point subtraction is exact (Sterbenz). Any other feature has
 // a spread as large as its mean, and no need. A value that is not finite makes its feature NaN.
 template <class T>
-Packed<T> pack_rows(const Matrix<T>& mu, const Matrix<T>& sigma) {
-  Packed<T> u(mu.rows, 2 * mu.columns);
-  u.fill(mu, 0), u.fill(sigma, mu.columns);
-  for (int64_t f = 0; f < u.features; ++f) {
-    const auto [sum, low, high] = statistics(u, f);
-    const T mean = T(sum / u.n), size = std::abs(mean);
-    const T near = mean < 0 ? -high : low, far = mean < 0 ? -low : high;
-    if (std::isfinite(sum) && !(near >= size / 2 && far <= 2 * size)) continue;
-    for (int64_t tile = 0; tile < u.tiles; ++tile)
-      for (int64_t lane = 0; lane < u.rows(tile); ++lane) u.lanes(tile, f)[lane] -= std::isfinite(sum) ? mean : T(NAN);
+void centre(const Rows<T>& rows) {
+  for (int64_t f = 0; f < rows.d; ++f) {
+    const auto [low, high] = range(rows, f);
+    const bool finite = std::isfinite(low) && std::isfinite(high);
+    const T near = low < 0 ? -high : low, far = low < 0 ? -low : high;
+    if (finite && !(near > 0 && far <= 4 * near)) continue;  // no mean is within a factor of two of both
+    double sum = 0;
+    for (int64_t tile = 0; tile < tiles_of(rows); ++tile) {
+      const T* x = rows.u(tile) + f * kTile<T>;
+      sum += sum_of<T>([&](int64_t lane) { return x[lane]; });
+    }
+    const T mean = finite ? T(sum / rows.n) : T(NAN), size = std::abs(mean);
+    if (near < size / 2 || far > 2 * size) continue;
+    for (int64_t tile = 0; tile < tiles_of(rows); ++tile)
+      for (int64_t lane = 0; lane < kTile<T>; ++lane) rows.u(tile)[f * kTile<T> + lane] -= mean;
   }
-  return u;
 }
 
-// The sums of clusters: s of gamma as it is, size with the clamp.
-struct Clusters {
-  std::vector<double> s, size, ratio;  // ratio = s / size
-
-  template <class T>
-  explicit Clusters(const Matrix<T>& gamma) : s(gamma.columns, 0.0), size(gamma.columns), ratio(gamma.columns) {
-    for (int64_t i = 0; i < gamma.rows; ++i)
-      for (int64_t c = 0; c < gamma.columns; ++c) s[c] += gamma(i, c);
-    for (std::size_t c = 0; c < s.size(); ++c) {
-      size[c] = s[c] < kSmallestCluster ? kSmallestCluster : s[c];
-      ratio[c] = s[c] / size[c];
-    }
-  }
+// Sums of a cluster: s of gamma as it is, size with the clamp, the others as in ClusterSlope.
+struct Cluster {
+  double s = 0, size = 0, same = 0, entropy = 0;
 };
 
+// From the sums of the pass and gamma in place of a: loss / c, and the state complete.
 template <class T>
-std::tuple<Tensor, Tensor, Tensor> loss(const Tensor& mu, const Tensor& sigma, const Tensor& gamma, bool rows) {
-  const Matrix<T> weights(gamma);
-  const int64_t n = weights.rows, k = weights.columns;
-  const Clusters clusters(weights);
-  const auto u = pack_rows<T>(Matrix<T>(mu), Matrix<T>(sigma));
-  const Packed<T> g(n, k);
-  g.fill(weights, 0);
-  const Scratch<double> z(u.tiles * kTile<T>), r(u.tiles * kTile<T> * k);
-  z.zero(), r.zero();
-  const int64_t block = block_tiles(u.tiles);
-  LossPass<T> pass{n, u.features, k, block, u.get(), g.get(), z.get(), r.get()};
-  tournament((u.tiles + block - 1) / block, active_kernels<T>().loss, &pass);
-
-  const Tensor out = empty({}, mu.scalar_type()), z_out = empty({n}, ScalarType::Double),
-               r_out = empty({n, k}, ScalarType::Double);
-  std::vector<double> same(k, 0.0);
-  double sum = 0, *z_to = data<double>(z_out), *r_to = data<double>(r_out);
-  for (int64_t i = 0; i < n; ++i) {
-    z_to[i] = z[i] + kExpOfOne;
-    const double l = std::log(z_to[i]);
-    const double* row = r.get() + i / kTile<T> * k * kTile<T> + i % kTile<T>;
-    double row_sum = 0;
-    for (int64_t c = 0; c < k; ++c) {
-      const double x = weights(i, c), rc = row[c * kTile<T>] + x;
-      r_to[i * k + c] = rc;
-      row_sum += x * clusters.ratio[c], same[c] += x * rc;
+double finish(const LossPass<T>& pass) {
+  const Rows<T>& rows = pass.rows;
+  const int64_t tiles = tiles_of(rows), k = rows.k;
+  std::vector<Cluster> clusters(k);
+  for (int64_t c = 0; c < k; ++c) {
+    Cluster& own = clusters[c];
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const T* gamma = rows.a(tile) + c * kTile<T>;
+      own.s += sum_of<T>([&](int64_t lane) { return double(gamma[lane]); });
     }
-    sum += row_sum * l;
+    own.size = own.s < kSmallestCluster ? kSmallestCluster : own.s;
   }
-  for (int64_t c = 0; c < k; ++c) sum -= same[c] / clusters.size[c];
-  *data<T>(out) = T(sum / (rows ? n : double(n) * n));
-  return {out, z_out, r_out};
-}
-
-// d loss / du for features [first, first + count), into g_mu and g_sigma.
-template <class T>
-void row_gradients(const Matrix<T>& mu, const Matrix<T>& sigma, const Matrix<T>& gamma, const Clusters& clusters,
-                   const double* z, double factor, int64_t first, int64_t count, T* g_mu, T* g_sigma) {
-  const int64_t n = mu.rows, k = gamma.columns;
-  const auto u = pack_rows(mu, sigma);
-  const Packed<T> a(n, k), share(n, 1);
-  std::vector<double> scale(k);
-  for (int64_t c = 0; c < k; ++c) scale[c] = std::sqrt(2 / clusters.size[c]);
-  a.fill(gamma, 0, scale.data());
-  for (int64_t i = 0; i < n; ++i) {
-    double r = 0;
-    for (int64_t c = 0; c < k; ++c) r += gamma(i, c) * clusters.ratio[c];
-    share.get()[i] = r / z[i];
-  }
-  const Scratch<double> total(u.tiles * kTile<T>), pulled(u.tiles * kTile<T> * count);
-  total.zero(), pulled.zero();
-  const int64_t block = block_tiles(u.tiles);
-  PullPass<T> pass{n, u.features, k, block, u.get(), a.get(), share.get(), first, count, total.get(), pulled.get()};
-  tournament((u.tiles + block - 1) / block, active_kernels<T>().pull, &pass);
-
-  for_tiles(u.tiles, [&](int64_t tile) {
-    for (int64_t f = first; f < first + count; ++f) {
-      const T* x = u.lanes(tile, f);
-      const double *pull = pulled.get() + (tile * count + f - first) * kTile<T>, *sum = total.get() + tile * kTile<T>;
-      T* to = (f < mu.columns ? g_mu + f : g_sigma + f - mu.columns) + tile * kTile<T> * mu.columns;
-      for (int64_t lane = 0; lane < u.rows(tile); ++lane)
-        to[lane * mu.columns] = T(2 * factor * (sum[lane] * x[lane] - pull[lane]));
+  for_tiles(tiles, [&](int64_t tile) {  // r complete, share, and l in place of z
+    double *z = pass.z(tile), *r = pass.r(tile), row[kTile<T>] = {};
+    const T* gamma = rows.a(tile);
+    for (int64_t c = 0; c < k; ++c, gamma += kTile<T>, r += kTile<T>)
+      for (int64_t lane = 0; lane < kTile<T>; ++lane)
+        r[lane] += gamma[lane], row[lane] += gamma[lane] * (clusters[c].s / clusters[c].size);
+    for (int64_t lane = 0; lane < kTile<T>; ++lane) {
+      z[lane] += kExpOfOne;
+      rows.share(tile)[lane] = T(row[lane] / z[lane]);
+      z[lane] = std::log(z[lane]);
     }
   });
-}
-
-template <class T>
-void gamma_gradient(const Matrix<T>& gamma, const Clusters& clusters, const double* z, const double* r, double factor,
-                    T* out) {
-  const int64_t n = gamma.rows, k = gamma.columns;
-  std::vector<double> same(k, 0.0), entropy(k, 0.0), l(n);
-  for (int64_t i = 0; i < n; ++i) {
-    l[i] = std::log(z[i]);
-    for (int64_t c = 0; c < k; ++c) same[c] += gamma(i, c) * r[i * k + c], entropy[c] += gamma(i, c) * l[i];
+  double loss = 0;
+  for (int64_t c = 0; c < k; ++c) {
+    Cluster& own = clusters[c];
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const T* gamma = rows.a(tile) + c * kTile<T>;
+      const double *l = pass.z(tile), *r = pass.r(tile) + c * kTile<T>;
+      own.same += sum_of<T>([&](int64_t lane) { return gamma[lane] * r[lane]; });
+      own.entropy += sum_of<T>([&](int64_t lane) { return gamma[lane] * l[lane]; });
+    }
+    loss += (own.s * own.entropy - own.same) / own.size;
   }
-  std::vector<ClusterSlope> slope;
-  for (int64_t c = 0; c < k; ++c) slope.emplace_back(clusters.s[c], clusters.size[c], same[c], entropy[c]);
-  for (int64_t i = 0; i < n; ++i)
-    for (int64_t c = 0; c < k; ++c) out[i * k + c] = T(factor * slope[c](l[i], r[i * k + c]));
+  for_tiles(tiles, [&](int64_t tile) {
+    const double *l = pass.z(tile), *r = pass.r(tile);
+    T *gamma = rows.a(tile), *to = slope(rows, tile);
+    for (const Cluster& own : clusters) {
+      const ClusterSlope of_rows(own.s, own.size, own.same, own.entropy);
+      const double scale = std::sqrt(2 / own.size);
+      for (int64_t lane = 0; lane < kTile<T>; ++lane)
+        to[lane] = T(of_rows(l[lane], r[lane])), gamma[lane] = T(gamma[lane] * scale);
+      r += kTile<T>, gamma += kTile<T>, to += kTile<T>;
+    }
+  });
+  return loss;
 }
 
 template <class T>
-std::tuple<Tensor, Tensor, Tensor> gradients(const Tensor& mu_, const Tensor& sigma_, const Tensor& gamma_,
-                                             const Tensor& z, const Tensor& r, const Tensor& grad, bool rows,
-                                             bool need_mu, bool need_sigma, bool need_gamma) {
+std::tuple<Tensor, Tensor> loss(const Tensor& mu_, const Tensor& sigma_, const Tensor& gamma_, bool mean_of_rows) {
   const Matrix<T> mu(mu_), sigma(sigma_), gamma(gamma_);
-  const Clusters clusters(gamma);
-  const double n = mu.rows, factor = *static_cast<const T*>(grad.const_data_ptr()) / (rows ? n : n * n);
-  const auto wanted = [&](bool need, int64_t columns) { return empty({need * mu.rows, columns}, mu_.scalar_type()); };
-  const Tensor g_mu = wanted(need_mu, mu.columns), g_sigma = wanted(need_sigma, mu.columns),
-               g_gamma = wanted(need_gamma, gamma.columns);
-  const auto* z_at = static_cast<const double*>(z.const_data_ptr());
-  const int64_t first = need_mu ? 0 : mu.columns, end = need_sigma ? 2 * mu.columns : mu.columns;
-  if (end > first) {
-    row_gradients(mu, sigma, gamma, clusters, z_at, factor, first, end - first, data<T>(g_mu), data<T>(g_sigma));
+  const double n = mu.rows;
+  const Tensor out = empty<T>({}), state = empty_state<T>(mu.rows, 2 * mu.columns, gamma.columns);
+  const Rows<T> rows = rows_in<T>(state, mu.rows, 2 * mu.columns, gamma.columns);
+  const int64_t tiles = tiles_of(rows), block = block_tiles(tiles);
+  for_tiles(tiles, [&](int64_t tile) {
+    pack(mu, tile, rows.u(tile)), pack(sigma, tile, rows.u(tile) + mu.columns * kTile<T>);
+    pack(gamma, tile, rows.a(tile));
+  });
+  centre(rows);
+  const Scratch<double> sums(tiles * kTile<T> * (1 + rows.k));
+  sums.zero();
+  LossPass<T> pass{rows, block, sums.get()};
+  tournament((tiles + block - 1) / block, active_kernels<T>().loss, &pass);
+  *data<T>(out) = T(finish(pass) / (mean_of_rows ? n : n * n));
+  return {out, state};
+}
+
+// The columns of a tile of a gradient = values(column, lane).
+template <class T, class Values>
+void unpack(int64_t tile, int64_t n, int64_t columns, T* out, const Values& values) {
+  out += tile * kTile<T> * columns;
+  for (int64_t c = 0; c < columns; ++c) {
+    T column[kTile<T>];
+    for (int64_t lane = 0; lane < kTile<T>; ++lane) column[lane] = T(values(c, lane));
+    for (int64_t lane = 0; lane < count_of<T>(n, tile); ++lane) out[lane * columns + c] = column[lane];
+  }
+}
+
+// factor * dloss/du / c for both halves of u, or the one that is not null.
+template <class T>
+void row_gradients(const Rows<T>& rows, double factor, T* g_mu, T* g_sigma) {
+  const int64_t tiles = tiles_of(rows), block = block_tiles(tiles), z = rows.d / 2;
+  const int64_t first = g_mu ? 0 : z, count = g_mu && g_sigma ? 2 * z : z;
+  const Scratch<double> sums(tiles * kTile<T> * (1 + count));
+  sums.zero();
+  PullPass<T> pass{rows, block, sums.get(), first, count};
+  tournament((tiles + block - 1) / block, active_kernels<T>().pull, &pass);
+  const auto half = [&](int64_t tile, int64_t from, T* out) {
+    const T* u = rows.u(tile) + from * kTile<T>;
+    const double *total = pass.total(tile), *pulled = pass.pulled(tile) + (from - first) * kTile<T>;
+    if (out) unpack(tile, rows.n, z, out, [&](int64_t c, int64_t lane) {
+      return 2 * factor * (total[lane] * u[c * kTile<T> + lane] - pulled[c * kTile<T> + lane]);
+    });
+  };
+  for_tiles(tiles, [&](int64_t tile) { half(tile, 0, g_mu), half(tile, z, g_sigma); });
+}
+
+template <class T>
+std::tuple<Tensor, Tensor, Tensor> gradients(const Tensor& mu, const Tensor& gamma, const Tensor& state,
+                                             const Tensor& grad, bool mean_of_rows, bool need_mu, bool need_sigma,
+                                             bool need_gamma) {
+  const int64_t size = mu.size(0), z = mu.size(1), k = gamma.size(1);
+  const Rows<T> rows = rows_in<T>(state, size, 2 * z, k);
+  const double n = size, factor = *static_cast<const T*>(grad.const_data_ptr()) / (mean_of_rows ? n : n * n);
+  const Tensor g_mu = empty<T>({need_mu * size, z}), g_sigma = empty<T>({need_sigma * size, z}),
+               g_gamma = empty<T>({need_gamma * size, k});
+  if (need_mu || need_sigma) {
+    row_gradients<T>(rows, factor, need_mu ? data<T>(g_mu) : nullptr, need_sigma ? data<T>(g_sigma) : nullptr);
   }
   if (need_gamma) {
-    gamma_gradient(gamma, clusters, z_at, static_cast<const double*>(r.const_data_ptr()), factor, data<T>(g_gamma));
+    for_tiles(tiles_of(rows), [&](int64_t tile) {
+      const T* from = slope(rows, tile);
+      const auto values = [&](int64_t c, int64_t lane) { return factor * from[c * kTile<T> + lane]; };
+      unpack(tile, size, k, data<T>(g_gamma), values);
+    });
   }
   return {g_mu, g_sigma, g_gamma};
 }
 
-std::tuple<Tensor, Tensor, Tensor> wasserstein_similarity_cpu(Tensor mu, Tensor sigma, Tensor gamma, bool rows) {
+std::tuple<Tensor, Tensor> wasserstein_similarity_cpu(Tensor mu, Tensor sigma, Tensor gamma, bool rows) {
   return mu.scalar_type() == ScalarType::Float ? loss<float>(mu, sigma, gamma, rows)
                                                : loss<double>(mu, sigma, gamma, rows);
 }
 
-std::tuple<Tensor, Tensor, Tensor> wasserstein_similarity_bwd_cpu(Tensor mu, Tensor sigma, Tensor gamma, Tensor z,
-                                                                  Tensor r, Tensor grad, bool rows, bool need_mu,
+// mu, sigma and gamma are arguments for the reference, and for autograd to know that there is no second derivative.
+std::tuple<Tensor, Tensor, Tensor> wasserstein_similarity_bwd_cpu(Tensor mu, Tensor, Tensor gamma, Tensor state,
+                                                                  Tensor grad, bool rows, bool need_mu,
                                                                   bool need_sigma, bool need_gamma) {
   const auto run = mu.scalar_type() == ScalarType::Float ? gradients<float> : gradients<double>;
-  return run(mu, sigma, gamma, z, r, grad, rows, need_mu, need_sigma, need_gamma);
+  return run(mu, gamma, state, grad, rows, need_mu, need_sigma, need_gamma);
 }
 
 }  // namespace

@@ -10,25 +10,38 @@
 
 namespace dcaccel::wasserstein_similarity {
 
-// Packed inputs are tiles (tile.h); sums are laid out like them and hold zeros or earlier contributions.
+// What the passes read, packed in tiles (tile.h) of `features` features: u (d of them), a (k), share (1), and behind
+// them what only the host uses. While the loss is computed, a holds gamma and share nothing.
+template <class T>
+struct Rows {
+  int64_t n, d, k, features;
+  T* values;
+
+  DC_HD T* u(int64_t tile) const { return values + tile * features * kTile<T>; }
+  DC_HD T* a(int64_t tile) const { return u(tile) + d * kTile<T>; }      // a_i . a_j = 2 w_ij
+  DC_HD T* share(int64_t tile) const { return a(tile) + k * kTile<T>; }  // r_i / Z_i
+};
+
+// Sums are packed like rows and hold zeros or earlier contributions.
 template <class T>
 struct LossPass {
-  int64_t n, d, k, block_tiles;
-  const T* u;      // d features
-  const T* gamma;  // k features
-  double* z;       // (N)       += sum_{j != i} exp(q_ij)
-  double* r;       // k features += sum_{j != i} q_ij gamma_j
+  Rows<T> rows;
+  int64_t block_tiles;
+  double* sums;  // 1 + k features: += sum_{j != i} exp(q_ij) and sum_{j != i} q_ij gamma_j
+
+  DC_HD double* z(int64_t tile) const { return sums + tile * (1 + rows.k) * kTile<T>; }
+  DC_HD double* r(int64_t tile) const { return z(tile) + kTile<T>; }
 };
 
 template <class T>
 struct PullPass {
-  int64_t n, d, k, block_tiles;
-  const T* u;       // d features
-  const T* a;       // k features, a_i . a_j = 2 w_ij
-  const T* share;   // (N), r_i / Z_i
+  Rows<T> rows;
+  int64_t block_tiles;
+  double* sums;          // 1 + count features: += sum_{j != i} S_ij and sum_{j != i} S_ij u_j
   int64_t first, count;  // the features of u that a gradient is wanted for
-  double* total;    // (N)            += sum_{j != i} S_ij
-  double* pulled;   // count features += sum_{j != i} S_ij u_j
+
+  DC_HD double* total(int64_t tile) const { return sums + tile * (1 + count) * kTile<T>; }
+  DC_HD double* pulled(int64_t tile) const { return total(tile) + kTile<T>; }
 };
 
 // `pass` is a LossPass<T> or a PullPass<T>; a <= b are blocks of `block_tiles` tiles (see tournament).
@@ -42,6 +55,10 @@ struct Kernels {
 namespace DCACCEL_ISA {
 
 using namespace dcaccel::DCACCEL_ISA;
+
+struct Strip {
+  int64_t begin, end;
+};
 
 // Tiles I <= J: `rows` of I along memory rows of the buffers, `columns` of J along vectors.
 template <class T>
@@ -63,18 +80,24 @@ struct TilePair {
   }
 };
 
-// Calls values(v0) for groups of vectors of columns: full groups, masked only where they must be, then the remainder.
+// Calls values(v0, strip) for groups of vectors of columns: full groups, masked only where they must be, then the
+// remainder. A tile of rows with themselves goes by strips as high as a vector is wide, each from its diagonal block
+// on; what lies below that block is the mirror image of what lies above.
 template <class T, class Values>
 DC_HD void by_columns(const TilePair<T>& t, const Values& values) {
-  int64_t v0 = 0;
   if (t.whole()) {
-    for (; v0 < t.vecs; v0 += kVecs) values.template operator()<false, kVecs>(v0);
+    for (int64_t v0 = 0; v0 < t.vecs; v0 += kVecs) values.template operator()<false, kVecs>(v0, Strip{0, t.rows});
     return;
   }
-  for (; v0 + kVecs <= t.vecs; v0 += kVecs) values.template operator()<true, kVecs>(v0);
-  if (t.vecs - v0 == 3) values.template operator()<true, 3>(v0);
-  if (t.vecs - v0 == 2) values.template operator()<true, 2>(v0);
-  if (t.vecs - v0 == 1) values.template operator()<true, 1>(v0);
+  const int64_t height = t.i == t.j ? Vec<T>::size : t.rows;
+  for (int64_t row = 0; row < t.rows; row += height) {
+    const Strip strip{row, row + height < t.rows ? row + height : t.rows};
+    int64_t v0 = t.i == t.j ? row / height : 0;
+    for (; v0 + kVecs <= t.vecs; v0 += kVecs) values.template operator()<true, kVecs>(v0, strip);
+    if (t.vecs - v0 == 3) values.template operator()<true, 3>(v0, strip);
+    if (t.vecs - v0 == 2) values.template operator()<true, 2>(v0, strip);
+    if (t.vecs - v0 == 1) values.template operator()<true, 1>(v0, strip);
+  }
 }
 
 // Column sums stay in T for this many rows only: their rounding is a good part of the error of a gradient.
@@ -88,19 +111,20 @@ DC_HD void flush(Vec<T> (&sums)[V], double* out) {
 
 // q of a tile, and sums of exp(q): of columns into z, of rows as one vector of partial sums a row.
 template <class T, bool Masked, int V>
-void loss_values(const LossPass<T>& p, const TilePair<T>& t, int64_t v0, T* q_tile, T* row_sums) {
+void loss_values(const LossPass<T>& p, const TilePair<T>& t, int64_t v0, Strip strip, T* q_tile, T* row_sums) {
   constexpr int lanes = Vec<T>::size;
-  const T *x = p.u + t.i * p.d * kTile<T>, *y = p.u + t.j * p.d * kTile<T>;
-  double* column_sums = p.z + t.j * kTile<T> + v0 * lanes;
+  const T *x = p.rows.u(t.i), *y = p.rows.u(t.j) + v0 * lanes;
+  double* column_sums = p.z(t.j) + v0 * lanes;
+  const int64_t diagonal = t.i == t.j ? strip.begin / lanes : -1;  // a block whose rows and columns are the same
   Vec<T> column_sum[V];
-  for (int64_t row = 0; row < t.rows; row += kRows) {
-    if (row % kStrip == 0 && row > 0) flush(column_sum, column_sums);
+  for (int64_t row = strip.begin; row < strip.end; row += kRows) {
+    if (row % kStrip == 0 && row > strip.begin) flush(column_sum, column_sums);
     Vec<T> acc[kRows][V];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) acc[r][v] = Vec<T>(T(1));
-    add_squared_distances<T>(x + row, y + v0 * lanes, p.d, acc);
+    add_squared_distances<T>(x + row, y, p.rows.d, acc);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       Vec<T> row_sum;
@@ -112,10 +136,11 @@ void loss_values(const LossPass<T>& p, const TilePair<T>& t, int64_t v0, T* q_ti
           q = select(counts, q, Vec<T>()), e = select(counts, e, Vec<T>());
         }
         q.store(q_tile + (row + r) * kTile<T> + (v0 + v) * lanes);
-        column_sum[v] += e, row_sum += e;
+        column_sum[v] += e;
+        if (!Masked || v > 0 || v0 != diagonal) row_sum += e;
       }
       T* sums = row_sums + (row + r) * lanes;
-      if (v0 > 0) row_sum += Vec<T>::load(sums);
+      if (v0 > 0 && v0 != diagonal) row_sum += Vec<T>::load(sums);
       row_sum.store(sums);
     }
   }
@@ -125,30 +150,32 @@ void loss_values(const LossPass<T>& p, const TilePair<T>& t, int64_t v0, T* q_ti
 template <class T>
 void loss_tile(const LossPass<T>& p, const TilePair<T>& t) {
   alignas(64) T q[kTile<T> * kTile<T>], turned[kTile<T> * kTile<T>], row_sums[kTile<T> * Vec<T>::size];
-  by_columns<T>(t, [&]<bool Masked, int V>(int64_t v0) { loss_values<T, Masked, V>(p, t, v0, q, row_sums); });
-  const int64_t size = p.k * kTile<T>;
-  contract(q, p.gamma + t.i * size, p.k, t.rows, t.vecs, p.r + t.j * size);
+  if (t.rows < kTile<T>) __builtin_memset(row_sums, 0, sizeof row_sums);
+  by_columns<T>(t, [&]<bool Masked, int V>(int64_t v0, Strip strip) {
+    loss_values<T, Masked, V>(p, t, v0, strip, q, row_sums);
+  });
+  add_lane_sums(row_sums, p.z(t.i));
+  if (t.i == t.j) transpose_tile<T, true>(q, t.vecs, q, nullptr);
+  contract(q, p.rows.a(t.i), p.rows.k, t.rows, t.vecs, p.r(t.j));
   if (t.i == t.j) return;  // the tile was complete: columns have seen every row
-  add_lane_sums(row_sums, p.z + t.i * kTile<T>);
-  transpose_tile<T>(q, t.vecs, turned, nullptr);
-  contract(turned, p.gamma + t.j * size, p.k, t.columns, kTileVecs<T>, p.r + t.i * size);
+  transpose_tile<T, false>(q, t.vecs, turned, nullptr);
+  contract(turned, p.rows.a(t.j), p.rows.k, t.columns, kTileVecs<T>, p.r(t.i));
 }
 
 // S of a tile, and its column sums into total.
 template <class T, bool Masked, int V>
-void pull_values(const PullPass<T>& p, const TilePair<T>& t, int64_t v0, T* s_tile) {
+void pull_values(const PullPass<T>& p, const TilePair<T>& t, int64_t v0, Strip strip, T* s_tile) {
   constexpr int lanes = Vec<T>::size;
-  const T *x = p.u + t.i * p.d * kTile<T>, *y = p.u + t.j * p.d * kTile<T>;
-  const T *xa = p.a + t.i * p.k * kTile<T>, *ya = p.a + t.j * p.k * kTile<T>;
-  const T *share_i = p.share + t.i * kTile<T>, *share_j = p.share + t.j * kTile<T>;
-  double* column_sums = p.total + t.j * kTile<T> + v0 * lanes;
+  const T *x = p.rows.u(t.i), *y = p.rows.u(t.j) + v0 * lanes, *xa = p.rows.a(t.i), *ya = p.rows.a(t.j) + v0 * lanes;
+  const T *share_i = p.rows.share(t.i), *share_j = p.rows.share(t.j) + v0 * lanes;
+  double* column_sums = p.total(t.j) + v0 * lanes;
   Vec<T> column_sum[V];
-  for (int64_t row = 0; row < t.rows; row += kRows) {
-    if (row % kStrip == 0 && row > 0) flush(column_sum, column_sums);
+  for (int64_t row = strip.begin; row < strip.end; row += kRows) {
+    if (row % kStrip == 0 && row > strip.begin) flush(column_sum, column_sums);
     T* out = s_tile + row * kTile<T> + v0 * lanes;
     {
       Vec<T> twice_w[kRows][V];
-      add_products<T>(xa + row, ya + v0 * lanes, p.k, twice_w);
+      add_products<T>(xa + row, ya, p.rows.k, twice_w);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 8
@@ -159,7 +186,7 @@ void pull_values(const PullPass<T>& p, const TilePair<T>& t, int64_t v0, T* s_ti
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) acc[r][v] = Vec<T>(T(1));
-    add_squared_distances<T>(x + row, y + v0 * lanes, p.d, acc);
+    add_squared_distances<T>(x + row, y, p.rows.d, acc);
     Vec<T> block_sum[V];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
@@ -167,7 +194,7 @@ void pull_values(const PullPass<T>& p, const TilePair<T>& t, int64_t v0, T* s_ti
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
         T* place = out + r * kTile<T> + v * lanes;
-        const Vec<T> q = similarity(acc[r][v]), share_column = Vec<T>::load(share_j + (v0 + v) * lanes);
+        const Vec<T> q = similarity(acc[r][v]), share_column = Vec<T>::load(share_j + v * lanes);
         Vec<T> s = pull(q, exp_unit(q), Vec<T>::load(place), share_row, share_column);
         if constexpr (Masked) s = select(t.counts(row + r, (v0 + v) * lanes), s, Vec<T>());
         s.store(place);
@@ -183,22 +210,22 @@ void pull_values(const PullPass<T>& p, const TilePair<T>& t, int64_t v0, T* s_ti
 template <class T>
 void pull_tile(const PullPass<T>& p, const TilePair<T>& t) {
   alignas(64) T s[kTile<T> * kTile<T>], turned[kTile<T> * kTile<T>];
-  by_columns<T>(t, [&]<bool Masked, int V>(int64_t v0) { pull_values<T, Masked, V>(p, t, v0, s); });
-  const int64_t size = p.d * kTile<T>, out = p.count * kTile<T>;
-  const T* u = p.u + p.first * kTile<T>;
-  contract(s, u + t.i * size, p.count, t.rows, t.vecs, p.pulled + t.j * out);
+  by_columns<T>(t, [&]<bool Masked, int V>(int64_t v0, Strip strip) { pull_values<T, Masked, V>(p, t, v0, strip, s); });
+  if (t.i == t.j) transpose_tile<T, true>(s, t.vecs, s, p.total(t.i));
+  const int64_t first = p.first * kTile<T>;
+  contract(s, p.rows.u(t.i) + first, p.count, t.rows, t.vecs, p.pulled(t.j));
   if (t.i == t.j) return;
-  transpose_tile(s, t.vecs, turned, p.total + t.i * kTile<T>);
-  contract(turned, u + t.j * size, p.count, t.columns, kTileVecs<T>, p.pulled + t.i * out);
+  transpose_tile<T, false>(s, t.vecs, turned, p.total(t.i));
+  contract(turned, p.rows.u(t.j) + first, p.count, t.columns, kTileVecs<T>, p.pulled(t.i));
 }
 
 template <class Pass, class T, void (*Tile)(const Pass&, const TilePair<T>&)>
 void play(void* pass, int64_t a, int64_t b) {
   const Pass& p = *static_cast<const Pass*>(pass);
-  const int64_t tiles = (p.n + kTile<T> - 1) / kTile<T>;
+  const int64_t tiles = (p.rows.n + kTile<T> - 1) / kTile<T>;
   for (int64_t i = a * p.block_tiles; i < (a + 1) * p.block_tiles && i < tiles; ++i)
     for (int64_t j = a == b ? i : b * p.block_tiles; j < (b + 1) * p.block_tiles && j < tiles; ++j)
-      Tile(p, TilePair<T>(p.n, i, j));
+      Tile(p, TilePair<T>(p.rows.n, i, j));
 }
 
 template <class T>

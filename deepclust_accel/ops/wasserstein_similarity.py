@@ -28,23 +28,28 @@ def _scale(n: int, rows: bool) -> float:
     return 1 / n if rows else 1 / n**2
 
 
-def _reference(mu: Tensor, sigma: Tensor, gamma: Tensor, rows: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _state(mu: Tensor, gamma: Tensor) -> Tensor:
+    """Room for what a native forward keeps for its backward, csrc/wasserstein_similarity/cpu.cpp says what."""
+    rows = (mu.shape[0] + 63) // 64 * 64
+    return mu.new_empty(rows * (2 * mu.shape[1] + 2 * gamma.shape[1] + 1))
+
+
+def _reference(mu: Tensor, sigma: Tensor, gamma: Tensor, rows: bool) -> tuple[Tensor, Tensor]:
     _, q = _pairs(mu, sigma)
     w = (gamma / gamma.sum(0).clamp_min(SMALLEST_CLUSTER)) @ gamma.T
-    z = q.exp().sum(1)
-    loss = (w * (z.log()[:, None] - q)).sum() * _scale(len(q), rows)
-    return loss, z.double(), (q @ gamma).double()
+    loss = (w * (q.exp().sum(1).log()[:, None] - q)).sum() * _scale(len(q), rows)
+    return loss, _state(mu, gamma).zero_()
 
 
 def _reference_bwd(
-    mu: Tensor, sigma: Tensor, gamma: Tensor, z: Tensor, r: Tensor, grad: Tensor,
+    mu: Tensor, sigma: Tensor, gamma: Tensor, state: Tensor, grad: Tensor,
     rows: bool, need_mu: bool, need_sigma: bool, need_gamma: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The derivative in closed form; the header of csrc/wasserstein_similarity/math.h derives nothing else."""
     u, q = _pairs(mu, sigma)
     size, total = gamma.sum(0).clamp_min(SMALLEST_CLUSTER), gamma.sum(0)
     w = (gamma / size) @ gamma.T
-    z, r, c = z.to(mu.dtype), r.to(mu.dtype), grad * _scale(len(q), rows)
+    z, r, c = q.exp().sum(1), q @ gamma, grad * _scale(len(q), rows)
     share = w.sum(1) / z
     s = c * q.square() * (2 * w - q.exp() * (share[:, None] + share[None]))
     s.fill_diagonal_(0)
@@ -57,45 +62,44 @@ def _reference_bwd(
     return tuple(g.contiguous() if need else g.new_empty(0, g.shape[1]) for g, need in pairs)  # type: ignore[return-value]
 
 
-def _fake(mu: Tensor, sigma: Tensor, gamma: Tensor, rows: bool) -> tuple[Tensor, Tensor, Tensor]:
-    wide = {"dtype": torch.float64}
-    return mu.new_empty(()), mu.new_empty(mu.shape[0], **wide), mu.new_empty(gamma.shape, **wide)
+def _fake(mu: Tensor, sigma: Tensor, gamma: Tensor, rows: bool) -> tuple[Tensor, Tensor]:
+    return mu.new_empty(()), _state(mu, gamma)
 
 
 def _fake_bwd(
-    mu: Tensor, sigma: Tensor, gamma: Tensor, z: Tensor, r: Tensor, grad: Tensor,
+    mu: Tensor, sigma: Tensor, gamma: Tensor, state: Tensor, grad: Tensor,
     rows: bool, need_mu: bool, need_sigma: bool, need_gamma: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     pairs = ((mu, need_mu), (sigma, need_sigma), (gamma, need_gamma))
     return tuple(x.new_empty(x.shape[0] if need else 0, x.shape[1]) for x, need in pairs)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     mu, sigma, gamma, ctx.rows = inputs
-    _, z, r = output
-    ctx.mark_non_differentiable(z, r)
+    _, state = output
+    ctx.mark_non_differentiable(state)
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(mu, sigma, gamma, z, r)
+    ctx.save_for_backward(mu, sigma, gamma, state)
 
 
 def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     needs = ctx.needs_input_grad[:3]
     if grad is None or not any(needs):
         return None, None, None, None
-    gradients = _bwd(*ctx.saved_tensors, grad, ctx.rows, *needs)
-    return *(g if need else None for g, need in zip(gradients, needs, strict=True)), None
+    g_mu, g_sigma, g_gamma = _bwd(*ctx.saved_tensors, grad, ctx.rows, *needs)
+    return g_mu if needs[0] else None, g_sigma if needs[1] else None, g_gamma if needs[2] else None, None
 
 
 _bwd = define(
     "wasserstein_similarity_bwd",
-    "(Tensor mu, Tensor sigma, Tensor gamma, Tensor z, Tensor r, Tensor grad, bool rows, "
+    "(Tensor mu, Tensor sigma, Tensor gamma, Tensor state, Tensor grad, bool rows, "
     "bool need_mu, bool need_sigma, bool need_gamma) -> (Tensor, Tensor, Tensor)",
     reference=_reference_bwd,
     fake=_fake_bwd,
 )
 _loss = define(
     "wasserstein_similarity",
-    "(Tensor mu, Tensor sigma, Tensor gamma, bool rows) -> (Tensor loss, Tensor z, Tensor r)",
+    "(Tensor mu, Tensor sigma, Tensor gamma, bool rows) -> (Tensor loss, Tensor state)",
     reference=_reference,
     fake=_fake,
     save=_save,
@@ -175,9 +179,11 @@ def _validate(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if mu.device != sigma.device or mu.device != gamma.device:
         got = f"{mu.device}, {sigma.device} and {gamma.device}"
         raise _wrong("devices of mu, sigma and gamma", "one device", got, "move them with .to(device)")
-    if torch.is_autocast_enabled(mu.device.type):  # some of them come from layers in half precision, some do not
+    same = mu.dtype == sigma.dtype == gamma.dtype
+    if not same and torch.is_autocast_enabled(mu.device.type):  # some come from layers in half precision, some do not
         mu, sigma, gamma = (x.float() if x.dtype in _HALF else x for x in (mu, sigma, gamma))
-    if mu.dtype != sigma.dtype or mu.dtype != gamma.dtype:
+        same = mu.dtype == sigma.dtype == gamma.dtype
+    if not same:
         got = f"{mu.dtype}, {sigma.dtype} and {gamma.dtype}"
         raise _wrong("dtypes of mu, sigma and gamma", "one dtype", got, "convert them with .to(dtype)")
     if mu.dtype in _HALF:

@@ -45,9 +45,9 @@ def test_opcheck(dtype):
     leaves = [x.clone().requires_grad_() for x in Case(37, 5, 3).inputs(dtype)]
     torch.library.opcheck(torch.ops.dcaccel.wasserstein_similarity.default, (*leaves, False))
     inputs = [x.detach() for x in leaves]
-    _, z, r = torch.ops.dcaccel.wasserstein_similarity.default(*inputs, True)
+    _, state = torch.ops.dcaccel.wasserstein_similarity.default(*inputs, True)
     for needs in ((True, True, True), (False, True, False), (True, False, True), (False, False, True)):
-        arguments = (*inputs, z, r, torch.ones((), dtype=dtype), True, *needs)
+        arguments = (*inputs, state, torch.ones((), dtype=dtype), True, *needs)
         torch.library.opcheck(torch.ops.dcaccel.wasserstein_similarity_bwd.default, arguments)
 
 
