@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -28,23 +28,23 @@ class AutoencoderParams(Params):
     decoder: Literal["gaussian", "bernoulli"] = param(
         "gaussian", "likelihood of a value given its code: gaussian for real values, bernoulli for binary ones"
     )
-    batch_size: int = param(256, "rows per step", unit="rows", low=1)
     pretraining: Literal["stacked", "plain"] = param(
         "plain", "plain: end to end; stacked: layer by layer with corrupted inputs first"
     )
     layer_epochs: int = param(10, "stacked pretraining: epochs of each layer", unit="epochs", low=0)
     pretrain_epochs: int = param(50, "epochs of pretraining end to end", unit="epochs", low=0)
-    pretrain_learning_rate: float = param(1e-3, "Adam's rate in pretraining", above=0)
+    pretrain_batch_size: int = param(256, "rows per step of pretraining", unit="rows", low=1)
+    pretrain_learning_rate: float = param(
+        1e-3, "Adam's rate at the start of pretraining; it falls linearly to zero end to end", above=0
+    )
     corruption: float = param(0.2, "stacked pretraining: share of inputs set to zero", low=0, high=0.99)
 
 
 class AutoencoderMethod(Method):
     """A method with an ``encoder`` and a mirrored ``decoder`` (fully connected) and their pretraining.
 
-    ``outputs_per_code`` is 2 for methods whose encoder also gives a log-variance; pretraining uses the first half.
+    Equal seeds and settings give every such method the same pretrained networks, because they are built and trained first.
     """
-
-    outputs_per_code = 1
 
     def __init__(self, params: AutoencoderParams, n_clusters: int, data: DataSpec):
         super().__init__(params, n_clusters, data)
@@ -54,34 +54,35 @@ class AutoencoderMethod(Method):
                 "decoder=gaussian"
             )
         widths = (self.features, *params.hidden)
-        self.encoder = Mlp(*widths, self.outputs_per_code * params.latent_dim)
+        self.encoder = Mlp(*widths, params.latent_dim)
         self.decoder = Mlp(params.latent_dim, *reversed(widths))
 
     def embed(self, x: Tensor) -> Tensor:
         """(B, *shape) → (B, Z), the code."""
-        return self._code(self.encoder(x))
+        return self.encoder(x)
 
     def pretraining(self) -> list[Train]:
         """Return the stages that train encoder and decoder on reconstruction (Vincent et al. 2010; Xie et al. 2016)."""
         p = self.params
         group = {"main": Group(("encoder", "decoder"), p.pretrain_learning_rate)}
+        # At a constant rate k-means on the codes jumps by several points from one epoch to the next.
+        falling = {"main": replace(group["main"], decay=lambda epoch: 1 - epoch / p.pretrain_epochs)}
         stages = []
         if p.pretraining == "stacked":
             stages = [
-                Train(f"pretrain-layer-{depth + 1}", self._layer_step(depth), group, p.layer_epochs, p.batch_size)
+                Train(
+                    f"pretrain-layer-{depth + 1}", self._layer_step(depth), group, p.layer_epochs, p.pretrain_batch_size
+                )
                 for depth in range(len(self.encoder))
             ]
-        return [*stages, Train("pretrain", self._reconstruct, group, p.pretrain_epochs, p.batch_size)]
-
-    def _code(self, output: Tensor) -> Tensor:
-        return output[:, : self.params.latent_dim]
+        return [*stages, Train("pretrain", self._reconstruct, falling, p.pretrain_epochs, p.pretrain_batch_size)]
 
     def _mean(self, output: Tensor) -> Tensor:
         """The decoder's mean of each value; a sigmoid keeps it in [0, 1] where all values lie."""
         return torch.sigmoid(output) if self.data.unit_range else output
 
     def _reconstruct(self, nets, batch, run: Run) -> Tensor:
-        restored = self._mean(nets.decoder(self._code(nets.encoder(batch.x))))
+        restored = self._mean(nets.decoder(nets.encoder(batch.x)))
         return F.mse_loss(restored, batch.x.flatten(1))
 
     def _layer_step(self, depth: int):
@@ -93,7 +94,6 @@ class AutoencoderMethod(Method):
                 target = nets.encoder(batch.x, 0, depth) if depth else batch.x.flatten(1)
             keep = torch.rand(target.shape, generator=run.generator, device=target.device) >= self.params.corruption
             code = nets.encoder(target * keep, depth, depth + 1)
-            code = self._code(code) if depth + 1 == layers else code
             restored = nets.decoder(code, layers - 1 - depth, layers - depth)
             restored = self._mean(restored) if depth == 0 else restored
             return F.mse_loss(restored, target)

@@ -35,7 +35,7 @@ class DvaeParams(AutoencoderParams):
         1500, "steps of the classifier on pseudo-labels, rounded up to epochs (not in the paper)", unit="steps", low=0
     )
     classifier_learning_rate: float = param(1e-2, "Adam's rate for it (not in the paper)", above=0)
-    epochs: int = param(100, "epochs of joint training (not in the paper)", unit="epochs", low=0)
+    epochs: int = param(80, "epochs of joint training (not in the paper)", unit="epochs", low=0)
     warmup_epochs: int = param(50, "joint epochs before the similarity loss joins, the paper's T", unit="epochs", low=0)
     learning_rate: float = param(2e-3, "Adam's rate at the start of joint training", above=0)
     decay: float = param(0.9, "factor on the rate every decay_epochs", above=0, high=1)
@@ -85,7 +85,6 @@ class Dvae(AutoencoderMethod):
         "dvae", "Ma, Math. Biosci. Eng. 2022", "VAE, mixture prior, Wasserstein similarity loss", distributed=False
     )
     Params = DvaeParams
-    outputs_per_code = 2  # mean and log-variance
 
     def __init__(self, params: DvaeParams, n_clusters: int, data: DataSpec):
         super().__init__(params, n_clusters, data)
@@ -93,13 +92,14 @@ class Dvae(AutoencoderMethod):
         # Printed "10C (C = 10) or 10CC (C < 10)": a linear softmax layer, behind one hidden layer of width C when C < 10.
         self.classifier = Mlp(latent, k, k) if k < 10 else Mlp(latent, k)
         self.mixture = DiagonalMixture(k, latent)
+        self.log_variance = Mlp((self.features, *params.hidden)[-1], latent)  # reads the encoder's last hidden layer
         self.register_buffer("reconstruction_variance", torch.tensor(params.reconstruction_variance or 1.0))
 
     def plan(self) -> list[Stage]:
         """Pretrain, k-means pseudo-labels, classifier, joint training (Algorithm 1, sect. 3.4)."""
         p = self.params
         joint = Group(
-            ("encoder", "decoder", "classifier", "mixture"),
+            ("encoder", "decoder", "log_variance", "classifier", "mixture"),
             p.learning_rate,
             options={"eps": p.adam_eps},
             decay=lambda epoch: p.decay ** (epoch // p.decay_epochs),
@@ -147,20 +147,20 @@ class Dvae(AutoencoderMethod):
         self.mixture.mean.copy_(found.centers)
         self.mixture.set_from_clusters(codes, labels)
         within = (codes - self.mixture.mean[labels]).square().mean(0).clamp_min(1e-6)
-        head = self.encoder.layers[-1]
-        head.weight[p.latent_dim :] = 0
-        head.bias[p.latent_dim :] = torch.log(within * p.posterior_share)
+        head = self.log_variance.layers[0]
+        head.weight.zero_()
+        head.bias.copy_(torch.log(within * p.posterior_share))
 
     def _rescale(self, factor: Tensor) -> None:
         """Divide the codes by ``factor`` and let the decoder undo it, so that reconstructions stay as they are."""
-        latent, factor = self.params.latent_dim, factor.clamp_min(1e-6)
-        self.encoder.layers[-1].weight[:latent] /= factor
-        self.encoder.layers[-1].bias[:latent] /= factor
+        factor = factor.clamp_min(1e-6)
+        self.encoder.layers[-1].weight /= factor
+        self.encoder.layers[-1].bias /= factor
         self.decoder.layers[0].weight *= factor
 
     def _classify(self, nets, batch, run: Run) -> Tensor:
         with torch.no_grad():
-            z = self._code(nets.encoder(batch.x))
+            z = nets.encoder(batch.x)
             pseudo = torch.cdist(z, self.mixture.mean).argmin(1)  # the k-means label: means are its centers until now
         logits = nets.classifier(z)
         run.log(agreement=(logits.argmax(1) == pseudo).double().mean())
@@ -168,7 +168,9 @@ class Dvae(AutoencoderMethod):
 
     def _joint(self, nets, batch, run: Run) -> Tensor:
         p = self.params
-        mu, log_variance = nets.encoder(batch.x).chunk(2, dim=1)
+        last = len(self.encoder) - 1
+        hidden = nets.encoder(batch.x, 0, last)
+        mu, log_variance = nets.encoder(hidden, last), nets.log_variance(hidden)
         sigma = torch.exp(0.5 * log_variance)
         z = mu + sigma * torch.randn(mu.shape, generator=run.generator, device=mu.device, dtype=mu.dtype)
         log_gamma = torch.log_softmax(nets.classifier(z), 1)

@@ -15,11 +15,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from deepclust_accel import DeepClusterer
+from deepclust_accel.data import open_data
 from deepclust_accel.errors import ArgumentError, DataError, OutputError, PluginError, ResumeError
 from deepclust_accel.methods.dvae import DvaeParams
 
 QUICK = {"hidden": (16,), "latent_dim": 3, "layer_epochs": 1, "pretrain_epochs": 2}
-QUICK_DVAE = {**QUICK, "epochs": 3, "warmup_epochs": 1, "classifier_steps": 100, "n_init": 2}
+QUICK_DVAE = {**QUICK, "pretrain_epochs": 30, "epochs": 3, "warmup_epochs": 1, "classifier_steps": 100, "n_init": 2}
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +209,39 @@ def test_checkpoint_continues_where_a_fit_stopped(blobs, tmp_path, monkeypatch):
         quick(checkpoint=tmp_path / "c").fit(X)
     monkeypatch.undo()
     assert np.array_equal(quick(checkpoint=tmp_path / "c").fit(X).transform(X), expected)
+    assert not (tmp_path / "c").exists()
+    with pytest.raises(ArgumentError, match="random_state to resume with, got None"):
+        quick(checkpoint=tmp_path / "c").set_params(random_state=None).fit(X)
+
+
+def test_batch_size_is_that_of_every_stage(blobs):
+    for method, name in (("dvae", "pretrain_batch_size"), ("dvae", "batch_size"), ("ae-kmeans", "pretrain_batch_size")):
+        assert getattr(quick(method, batch_size=64).fit(blobs[0]).model_.settings.params, name) == 64
+
+
+def test_named_data_get_the_scaling_they_advise():
+    assert quick("kmeans").fit("digits").model_.settings.scaling == open_data("digits").scaling != "none"
+    assert quick("kmeans", scaling="none").fit("digits").model_.settings.scaling == "none"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", ["tensor", "memmap", "path", "images"])
+def test_values_that_are_not_finite_are_refused_at_predict(blobs, tmp_path, bad, kind):
+    X = np.tile(blobs[0], (2, 1))
+    np.save(tmp_path / "x.npy", X)
+    X[600, 2] = bad
+    np.save(tmp_path / "bad.npy", X)
+    given = {
+        "tensor": lambda: torch.from_numpy(X),
+        "memmap": lambda: np.load(tmp_path / "bad.npy", mmap_mode="r"),
+        "path": lambda: tmp_path / "bad.npy",
+        "images": lambda: X.reshape(800, 2, 3),
+    }[kind]()
+    good = np.load(tmp_path / "x.npy")
+    model = quick("kmeans", scaling="standard").fit(good.reshape(800, 2, 3) if kind == "images" else good)
+    for method in (model.predict, model.transform, model.predict_proba):
+        with pytest.raises(DataError, match="row 600"):
+            method(given)
 
 
 def test_parameters_nest_clone_and_search(blobs):
@@ -234,6 +268,8 @@ def test_parameters_nest_clone_and_search(blobs):
         ({"params": 5}, ArgumentError, "expected a mapping"),
         ({"scaling": "minmax"}, ArgumentError, "scaling: expected one of"),
         ({"random_state": -1}, ArgumentError, "random_state"),
+        ({"random_state": "a"}, ArgumentError, "random_state"),
+        ({"method": "kmeans", "params": None, "batch_size": 64}, ArgumentError, "batch_size: expected None"),
         ({"precision": "16"}, ArgumentError, "precision: expected"),
         ({"device": "gpu"}, ArgumentError, "device: expected"),
         ({"params": {"decoder": "bernoulli"}}, ArgumentError, "decoder: expected gaussian"),
