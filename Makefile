@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 TORCH  ?= torch==2.13.0
+# On Linux PyPI's torch is a CUDA build of gigabytes; TORCH_INDEX=<url of PyTorch's CPU wheels> avoids it.
+TORCH_INDEX ?=
+PYTEST_ARGS ?= -n 2
 
-# The pinned torch comes first: an unpinned one would be a CUDA build of several gigabytes.
 NATIVE_SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h')
 
 .PHONY: demo test lint bench clean
@@ -12,11 +14,12 @@ NATIVE_SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h')
 demo: $(VENV)/.installed
 	$(BIN)/dcaccel fit dvae digits -k 10 --seed 0 --out runs/demo --overwrite
 
-test: $(VENV)/.installed $(VENV)/.test-tools
+# A convenience: a data folder that lies beside the checkout is used.
+test: $(VENV)/.installed
 	@if [ -z "$$DCACCEL_DATA" ] && [ -d ../shared/data ]; then export DCACCEL_DATA="$$(cd ../shared/data && pwd)"; fi; \
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-lint: $(VENV)/.test-tools
+lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 
 bench: $(VENV)/.installed
@@ -25,19 +28,15 @@ bench: $(VENV)/.installed
 $(VENV)/.torch:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet "$(TORCH)"
+	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") "$(TORCH)"
 	touch $@
 
 # Without build isolation, so that the native library is compiled against the torch that will load it.
 $(VENV)/.installed: $(VENV)/.torch pyproject.toml setup.py $(NATIVE_SOURCES)
 	$(BIN)/pip install --quiet "setuptools>=77" "pybind11>=2.13" "ninja>=1.11" wheel
-	$(BIN)/pip install --quiet --no-build-isolation --editable .
+	$(BIN)/pip install --quiet --no-build-isolation --editable ".[dev]"
 	@cat deepclust_accel/_native_missing.txt 2>/dev/null || true
 	touch $@
 
-$(VENV)/.test-tools: $(VENV)/.installed
-	$(BIN)/pip install --quiet "pytest>=8" "pytest-xdist>=3.6" "hypothesis>=6.100" "ruff>=0.9"
-	touch $@
-
 clean:
-	rm -rf $(VENV) build *.egg-info deepclust_accel/_native_*.so runs
+	rm -rf $(VENV) build *.egg-info deepclust_accel/_native_* runs

@@ -25,7 +25,10 @@ FLAGS = "-std=c++20 -O3 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-e
 
 
 def commit():
-    got = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    try:
+        got = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    except OSError:  # no git
+        return "unknown"
     return got.stdout.strip() or "unknown"
 
 

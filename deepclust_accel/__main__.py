@@ -1,4 +1,4 @@
-"""``python -m deepclust_accel`` and ``torchrun -m deepclust_accel`` are the command line."""
+"""``python -m deepclust_accel`` is the command line."""
 
 from deepclust_accel.cli import main
 

@@ -7,17 +7,17 @@ record the origin of every value. Standard library only.
 
 from __future__ import annotations
 
-import difflib
 import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
-from deepclust_accel.errors import ArgumentError
+from deepclust_accel.errors import ArgumentError, nearest
 
-__all__ = ["Params", "describe", "from_mapping", "nearest", "param", "resolve", "to_mapping"]
+__all__ = ["Params", "describe", "from_mapping", "param", "resolve", "to_mapping"]
 
 
 def param(
@@ -70,8 +70,8 @@ def resolve(cls: type, layers: Iterable[tuple[str, Mapping[str, Any]]]) -> tuple
     origin = {f.name: "default" for f in fields(cls)}
     for label, mapping in layers:
         for key, value in mapping.items():
-            merged[key] = value
-            origin[key] = label
+            name = key.replace("-", "_")
+            merged[name], origin[name] = value, label
     return from_mapping(cls, merged), origin
 
 
@@ -112,12 +112,6 @@ def describe(cls: type) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?`` for the closest known name, or nothing."""
-    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {match[0]!r}?" if match else ""
 
 
 def _unknown(owner: str, key: str, known: list[str]) -> str:
@@ -165,29 +159,16 @@ def _boolean(value: Any) -> bool:
 
 
 def _number(value: Any, kind: type) -> int | float:
-    if isinstance(value, bool):
-        raise ValueError(f"expected {_type_name(kind)}, got {value!r}")
     try:
-        number = float(value)
-        exact = int(value) if kind is int and not isinstance(value, float) else None
-    except (TypeError, ValueError, OverflowError):
-        exact, number = None, _maybe_float(value)
-        if number is None or kind is int and not number.is_integer():
-            raise ValueError(f"expected {_type_name(kind)}, got {value!r}") from None
-    if not math.isfinite(number):
+        number = Decimal(str(value))  # whole numbers stay exact; True and None are not numbers
+        finite = math.isfinite(float(number))
+    except (InvalidOperation, ValueError):
+        raise ValueError(f"expected {_type_name(kind)}, got {value!r}") from None
+    if not finite:
         raise ValueError(f"expected a finite number, got {value!r}")
-    if kind is float:
-        return number
-    if exact is None and not number.is_integer():
-        raise ValueError(f"expected a whole number, got {value!r}")
-    return int(number) if exact is None else exact
-
-
-def _maybe_float(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
+    if kind is int and number != number.to_integral_value():
+        raise ValueError(f"expected whole number, got {value!r}")
+    return kind(number)
 
 
 def _check_bounds(value: Any, meta: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from deepclust_accel import fitting, ops
+from deepclust_accel.errors import ArgumentError, PluginError
 from deepclust_accel.methods import registry
 
 __all__ = ["examine"]
@@ -24,25 +26,33 @@ def examine() -> dict[str, Any]:
 
     Returns:
         ``versions``, ``machine``, ``operators`` (what each runs on, why, its largest relative error in value and gradients
-        against the float64 reference, and whether that agrees), ``methods``, ``problems`` and ``healthy``.
+        against the float64 reference, and whether that agrees), ``methods`` (each imported), ``problems`` and ``healthy``
+        (no problems).
+
+    Raises:
+        ArgumentError: DCACCEL_BACKEND names none.
     """
-    operators = [_check(name) for name in ops.report()]
-    methods = [asdict(entry) for entry in registry.entries()]
-    problems = [
-        f"operator {o['operator']} disagrees with its reference (relative error {o['error']:.1e}); "
-        f"set DCACCEL_BACKEND=reference and report this"
+    try:
+        table = ops.report()
+    except ValueError as cause:  # DCACCEL_BACKEND
+        raise ArgumentError(str(cause)) from cause
+    operators = [_check(name) for name in table]
+    methods = [_try_loading(entry) for entry in registry.entries()]
+    unopened = {row[device] for row in table.values() for device in ("cpu", "cuda")}
+    problems = [f"native kernels: {why}; install again" for why in sorted(unopened) if why.startswith("cannot open")]
+    problems += [
+        f"operator {o['operator']} {o['problem']}; set DCACCEL_BACKEND=reference and report this"
         for o in operators
         if not o["agrees"]
     ]
     problems += [f"method {m['name']}: {m['problem']}" for m in methods if m["problem"]]
-    healthy = all(o["agrees"] for o in operators)
     return {
         "versions": {"python": platform.python_version(), **fitting.versions()},
         "machine": _machine(),
         "operators": operators,
         "methods": methods,
         "problems": problems,
-        "healthy": healthy,
+        "healthy": not problems,
     }
 
 
@@ -65,18 +75,39 @@ def _machine() -> dict[str, Any]:
 def _check(name: str) -> dict[str, Any]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     kernel, why = ops.kernel_for(name, device)
-    call, inputs = _CASES[name]()
-    got = _value_and_gradients(call, [x.float().to(device) for x in inputs])
-    with ops.backend("reference"):
-        want = _value_and_gradients(call, inputs)
-    error = max(float((g.cpu().double() - w).norm() / w.norm()) for g, w in zip(got, want, strict=True))
+    error, problem = None, ""
+    try:
+        error = _relative_error(name, device)
+        if not error <= TOLERANCE:
+            problem = f"disagrees with its reference (relative error {error:.1e})"
+    except Exception as cause:  # noqa: BLE001 - whatever it is, it is a finding
+        problem = f"failed: {type(cause).__name__}: {cause}"
     return {
         "operator": name,
         "runs_on": f"{kernel} ({device})",
         "why": why,
-        "error": error,
-        "agrees": bool(error <= TOLERANCE),
+        "error": error if error is not None and math.isfinite(error) else None,  # JSON has no NaN
+        "agrees": not problem,
+        "problem": problem,
     }
+
+
+def _relative_error(name: str, device: str) -> float:
+    """The largest one of value and gradients against the float64 reference; NaN if any of them is."""
+    call, inputs = _CASES[name]()
+    got = _value_and_gradients(call, [x.float().to(device) for x in inputs])
+    with ops.backend("reference"):
+        want = _value_and_gradients(call, inputs)
+    return float(torch.stack([(g.cpu().double() - w).norm() / w.norm() for g, w in zip(got, want, strict=True)]).max())
+
+
+def _try_loading(entry: registry.Entry) -> dict[str, Any]:
+    row = asdict(entry)
+    try:
+        registry.load(entry.name)
+    except PluginError as cause:
+        row["problem"] = entry.problem or str(cause)
+    return row
 
 
 def _value_and_gradients(call: Callable[..., Tensor], inputs: list[Tensor]) -> list[Tensor]:

@@ -3,6 +3,9 @@
 The command line prints them without a traceback and exits with code 2. Anything else that escapes is a defect of ours.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class DcaccelError(Exception):
     """Base of every error that a change of input, settings or environment can mend."""
@@ -30,3 +33,9 @@ class ResumeError(DcaccelError):
 
 class TrainingError(DcaccelError):
     """Training could not go on, for example because a loss stopped being finite."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?`` for the known name most like this one, or nothing if none is like it."""
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {match[0]!r}?" if match else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from deepclust_accel import fitting, runs
 from deepclust_accel.config import Params, resolve, to_mapping
 from deepclust_accel.data import ArraySource, DataSource, open_data
+from deepclust_accel.engine.checkpoint import Checkpoint
 from deepclust_accel.engine.monitor import History
 from deepclust_accel.errors import ArgumentError
 from deepclust_accel.methods import registry
@@ -30,13 +32,15 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         n_clusters: K, between 1 and the number of rows.
         params: the method's settings as its Params dataclass or a mapping; None for its defaults.
         scaling: "none", "unit" (smallest value to 0, largest to 1) or "standard" (each column to mean 0, deviation 1);
-            fitted with the model, saved with it, applied again at predict.
-        batch_size: rows per step; None for the method's own.
+            fitted with the model, saved with it, applied again at predict. None for what a named data set advises, which
+            is what the command line does, and "none" for everything else.
+        batch_size: rows per step, for every setting of the method whose name ends in batch_size; None for its own.
         device: "auto", "cpu", "cuda" or "cuda:<number>".
         precision: "32-true", "bf16-mixed" or "64-true".
-        checkpoint: folder for snapshots; a fit that finds one there continues it. None for no snapshots.
-        random_state: None, a whole number or a NumPy RandomState. Global generators are neither read (unless None) nor
-            changed.
+        checkpoint: folder for snapshots while a fit is under way; a fit that finds one there continues it. Needs a
+            random_state. None for no snapshots.
+        random_state: a whole number, a NumPy RandomState, or None for another seed at every fit. Global generators are
+            neither read nor changed.
 
     Attributes:
         labels_: (N,) int64 cluster of each training row.
@@ -61,7 +65,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         n_clusters: int = 8,
         *,
         params: Params | Mapping[str, Any] | None = None,
-        scaling: str = "none",
+        scaling: str | None = None,
         batch_size: int | None = None,
         device: str = "auto",
         precision: str = "32-true",
@@ -83,15 +87,26 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
 
         ``y`` is ignored; it is there for scikit-learn's sake.
         """
+        if self.checkpoint is not None and self.random_state is None:
+            raise ArgumentError(
+                "checkpoint: expected a random_state to resume with, got None; set one, such as random_state=0"
+            )
+        advised = "none"
+        if isinstance(X, (str, Path)):
+            data = open_data(X)
+            X, advised = data.source, data.scaling
         source = self._source(X, fitting_now=True)
+        scaling = advised if self.scaling is None else self.scaling
         settings = fitting.Settings(
-            self.method, self.n_clusters, self._params(), self.scaling, self._seed(), self.device, self.precision
+            self.method, self.n_clusters, self._params(), scaling, self._seed(), self.device, self.precision
         )
         folder = None if self.checkpoint is None else Path(self.checkpoint)
         result = fitting.fit(settings, source, checkpoint=folder, resume=folder is not None)
         self.model_, self.history_ = result.model, result.history
         self.labels_ = self.model_.predict(source)
         self._set_centers()
+        if folder is not None:
+            Checkpoint(folder, {}).remove()
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -115,6 +130,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         """
         model, folder = self._fitted(), Path(path)
         runs.claim(folder, overwrite=overwrite)
+        runs.write_record(folder, {"status": "running"})  # a save that is cut off can be told from a finished one
         runs.write_array(folder / "labels.npy", np.asarray(self.labels_))
         History(folder / runs.HISTORY).restart(self.history_)
         runs.write_record(
@@ -172,7 +188,12 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
             raise ArgumentError(f"params: expected a mapping or {cls.__name__}, got {type(given).__name__}")
         layers = [("params", given if isinstance(given, Mapping) else to_mapping(given))]
         if self.batch_size is not None:
-            layers.append(("batch_size", {"batch_size": self.batch_size}))
+            names = [f.name for f in fields(cls) if f.name.endswith("batch_size")]
+            if not names:
+                raise ArgumentError(
+                    f"batch_size: expected None, since method {self.method!r} has no such setting, got {self.batch_size}"
+                )
+            layers.append(("batch_size", dict.fromkeys(names, self.batch_size)))
         return resolve(cls, layers)[0]
 
     def _seed(self) -> int:
@@ -182,6 +203,10 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
             return int(self.random_state)
         if self.random_state is None:
             return int(np.random.default_rng().integers(2**31))
+        if not isinstance(self.random_state, np.random.RandomState):
+            raise ArgumentError(
+                f"random_state: expected None, a whole number or a NumPy RandomState, got {self.random_state!r}"
+            )
         return int(self.random_state.randint(2**31 - 1))
 
     def _source(self, X: Any, fitting_now: bool = False) -> DataSource:

@@ -1,10 +1,12 @@
 """Fitting a method to data, and what comes out of it: a model that embeds and assigns rows.
 
-The one path behind the estimator and the command line, so that both give the same result for the same seed.
+The one path behind the estimator and the command line: the same settings (scaling and seed among them), rows and number
+of threads give both the same result.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from importlib import metadata
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from deepclust_accel import ops
 from deepclust_accel.config import Params, from_mapping, resolve, to_mapping
-from deepclust_accel.data import DataSource, DataSpec, Loader, Scaling, check_finite, fingerprint
+from deepclust_accel.data import Batch, DataSource, DataSpec, Loader, Scaling, check_finite, fingerprint
 from deepclust_accel.engine.checkpoint import Checkpoint
 from deepclust_accel.engine.engine import Engine
 from deepclust_accel.engine.monitor import History, Watcher
@@ -62,13 +64,11 @@ class FitResult:
         model: the fitted model.
         history: one record an epoch.
         seconds: per stage.
-        kernels: operator → what it ran on, why, and how often it was called; empty for methods without operators.
     """
 
     model: Model
     history: list[dict]
     seconds: dict[str, float]
-    kernels: dict[str, dict]
 
 
 class Model:
@@ -91,6 +91,9 @@ class Model:
 
         Blocks always have the same number of rows (the last is padded), so that what a row gets does not depend on the
         rows beside it: matrix products may round differently for other shapes.
+
+        Raises:
+            DataError: rows of another shape, or a value that is NaN, infinite or too large for float32.
         """
         if tuple(source.spec.shape) != tuple(self.spec.shape):
             raise DataError(
@@ -101,6 +104,7 @@ class Model:
         with torch.inference_mode():
             for batch in loader.sequential(batch_size=BLOCK_ROWS):
                 rows = len(batch.x)
+                _refuse_not_finite(batch)
                 x = (
                     torch.cat([batch.x, batch.x.new_zeros(BLOCK_ROWS - rows, *batch.x.shape[1:])])
                     if rows < BLOCK_ROWS
@@ -108,6 +112,11 @@ class Model:
                 )
                 z = self.network.embed(x)
                 yield z[:rows].cpu(), self.network.assign(z)[:rows].cpu()
+
+    def outputs(self, source: DataSource) -> tuple[np.ndarray, np.ndarray]:
+        """(N, Z) float32 codes and (N, K) float32 cluster probabilities, in one pass over the rows."""
+        codes, probabilities = zip(*self.apply(source), strict=True)
+        return torch.cat(codes).float().numpy(), torch.cat(probabilities).float().numpy()
 
     def embed(self, source: DataSource) -> np.ndarray:
         """(N, Z) float32 codes."""
@@ -120,6 +129,16 @@ class Model:
     def predict(self, source: DataSource) -> np.ndarray:
         """(N,) int64 clusters, the most probable one of each row."""
         return torch.cat([p.argmax(1) for _, p in self.apply(source)]).numpy()
+
+
+def _refuse_not_finite(batch: Batch) -> None:
+    finite = batch.x.isfinite().flatten(1).all(1)
+    if not bool(finite.all()):
+        row = int(batch.index[~finite][0])
+        raise DataError(
+            f"data: expected finite float32 values, got one that is NaN, infinite or too large in row {row}; "
+            f"fill or drop such values"
+        )
 
 
 def resolve_params(
@@ -135,8 +154,10 @@ def resolve_params(
     """
     cls = registry.load(method).Params
     params, origin = resolve(cls, layers)
-    if not epochs_scale > 0:
-        raise ArgumentError(f"epochs-scale: expected a number above 0, got {epochs_scale}")
+    if not 0 < epochs_scale <= 1e6:
+        raise ArgumentError(
+            f"epochs-scale: expected a number above 0, 1e6 at most, got {epochs_scale}; 1 changes nothing"
+        )
     if epochs_scale != 1.0:
         changed = {
             f.name: max(1, round(getattr(params, f.name) * epochs_scale))
@@ -164,6 +185,7 @@ def fit(
     history_path: Path | None = None,
     watcher: Watcher | None = None,
     on_start: Any = None,
+    kernels: dict[str, dict] | None = None,
 ) -> FitResult:
     """Fit a method to the rows of a source.
 
@@ -172,29 +194,47 @@ def fit(
         resume: continue from the snapshot in it, if there is one.
         history_path: JSONL file that gets a record an epoch.
         watcher: told about progress.
+        kernels: filled, also when the fit is interrupted: operator → what it ran on, why, and how often it was called.
         on_start: called without arguments when all input has been checked, before anything is written.
 
     Raises:
         ArgumentError, DataError: settings or rows that cannot be used; nothing has been written.
     """
-    spec = check_input(settings, source)
+    spec = _check_input(settings, source)
     runtime = Runtime(settings.device, settings.precision)
+    _check_backend(runtime.device.type)
     low, high = check_finite(source)
     scaling = Scaling.fit(settings.scaling, source)
     spec = replace(spec, unit_range=settings.scaling == "unit" or settings.scaling == "none" and 0 <= low and high <= 1)
     method = build(settings, spec)
     if on_start is not None:
         on_start()
-    snapshots = Checkpoint(checkpoint, identity(settings, spec, source, runtime)) if checkpoint else None
+    snapshots = Checkpoint(checkpoint, _identity(settings, spec, source, runtime)) if checkpoint else None
     history = History(history_path)
     engine = Engine(runtime, seed=settings.seed, checkpoint=snapshots, history=history, watcher=watcher)
     loader = Loader(source, seed=settings.seed, scaling=scaling, device=runtime.device)
     with ops.record() as used:
-        seconds = engine.fit(method, loader, resume=resume)
-    return FitResult(Model(settings, spec, method, scaling, runtime.device), history.records, seconds, dict(used))
+        try:
+            seconds = engine.fit(method, loader, resume=resume)
+        finally:
+            if kernels is not None:
+                kernels.update(used)
+    return FitResult(Model(settings, spec, method, scaling, runtime.device), history.records, seconds)
 
 
-def check_input(settings: Settings, source: DataSource) -> DataSpec:
+def _check_backend(device: str) -> None:
+    """Refuse a DCACCEL_BACKEND that does not exist, or native kernels where an operator has none."""
+    try:
+        operators = ops.report()
+    except ValueError as cause:
+        raise ArgumentError(str(cause)) from cause
+    missing = {name: row[device] for name, row in operators.items() if row[device] != "available"}
+    if missing and os.environ.get("DCACCEL_BACKEND") == "native":
+        what = "; ".join(f"{name}: {why}" for name, why in missing.items())
+        raise ArgumentError(f"DCACCEL_BACKEND: expected auto or reference here, got native ({what}); unset it")
+
+
+def _check_input(settings: Settings, source: DataSource) -> DataSpec:
     """Refuse seeds, numbers of clusters and rows that cannot be used; return the source's spec."""
     if settings.seed < 0:
         raise ArgumentError(f"seed: expected a whole number of at least 0, got {settings.seed}; choose another")
@@ -210,7 +250,7 @@ def check_input(settings: Settings, source: DataSource) -> DataSpec:
     return spec
 
 
-def identity(settings: Settings, spec: DataSpec, source: DataSource, runtime: Runtime) -> dict[str, Any]:
+def _identity(settings: Settings, spec: DataSpec, source: DataSource, runtime: Runtime) -> dict[str, Any]:
     """Facts that must be the same when a run is resumed."""
     return {
         "method": settings.method,

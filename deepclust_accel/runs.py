@@ -9,6 +9,7 @@ checkpoint/         snapshots while the run is unfinished
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -27,9 +28,9 @@ from safetensors.torch import save as save_tensors
 from deepclust_accel import fitting
 from deepclust_accel.config import from_mapping, to_mapping
 from deepclust_accel.data import DataSpec, Scaling
-from deepclust_accel.engine.checkpoint import write_atomic
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.errors import OutputError, PluginError, ResumeError
+from deepclust_accel.files import write_atomic
 from deepclust_accel.fitting import Model, Settings
 from deepclust_accel.methods import registry
 
@@ -80,16 +81,28 @@ def claim(folder: Path, *, resume: bool = False, overwrite: bool = False, dry: b
             )
         if dry:
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{os.getpid()}.probe"
-        probe.write_bytes(b"x")
-        probe.unlink()
+        _try_writing(folder)
     except OSError as cause:
         if isinstance(cause, OutputError):
             raise
         raise OutputError(
             f"{folder}: expected a folder that can be written, got {cause.strerror}; choose another --out"
         ) from cause
+
+
+def _try_writing(folder: Path) -> None:
+    """Make the folder and write to it; where that fails, nothing new is left."""
+    missing, probe = [p for p in (folder, *folder.parents) if not p.exists()], folder / f".{os.getpid()}.probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except BaseException:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+            for made in missing:
+                made.rmdir()
+        raise
 
 
 def clear(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +16,10 @@ import numpy as np
 from deepclust_accel import fitting, metrics, report, runs
 from deepclust_accel.config import to_mapping
 from deepclust_accel.data import Data, fingerprint, open_data
+from deepclust_accel.data.files import as_labels, read_file
 from deepclust_accel.engine.checkpoint import Checkpoint, compare
-from deepclust_accel.engine.monitor import watcher
-from deepclust_accel.errors import ArgumentError, DataError
+from deepclust_accel.engine.monitor import Watcher, watcher
+from deepclust_accel.errors import ArgumentError, DataError, DcaccelError, ResumeError
 from deepclust_accel.fitting import FitResult, Settings
 
 __all__ = ["FitRequest", "open_labels", "run_fit"]
@@ -30,6 +32,7 @@ class FitRequest:
     Attributes:
         layers: ``(origin, mapping)`` of method settings, later ones winning.
         scaling: None for what the data set's entry advises.
+        origins: option → where its value came from, for the record.
         command: recorded, and shown in the report as the way to reproduce the run.
     """
 
@@ -46,6 +49,7 @@ class FitRequest:
     labels: Path | None = None
     resume: bool = False
     overwrite: bool = False
+    origins: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
 
 
@@ -57,15 +61,17 @@ def run_fit(
     Raises:
         DcaccelError: something to mend; nothing half-written is left.
     """
+    if request.resume and request.overwrite:
+        raise ArgumentError("--resume: expected it without --overwrite, got both; continue the run or replace it")
     params, origin = fitting.resolve_params(request.method, request.layers, request.epochs_scale)
     data = open_data(request.data)
     truth = open_labels(request.labels, data)
     settings = Settings(
         request.method,
-        _whole(request.n_clusters, "n_clusters"),
+        request.n_clusters,
         params,
         data.scaling if request.scaling is None else request.scaling,
-        _whole(request.seed, "seed"),
+        request.seed,
         request.device,
         request.precision,
     )
@@ -76,40 +82,78 @@ def run_fit(
         **_description(settings, origin, data, request),
     }
     runs.claim(request.out, resume=request.resume, overwrite=request.overwrite, dry=True)
-    if request.resume and (finished := _finished(request.out, settings, data)):
+    earlier = runs.read_record(request.out) if request.resume and (request.out / runs.RECORD).exists() else None
+    if earlier and earlier.get("status") == "finished":
+        _check_same(earlier, settings, data)
+        _complete(request)
         say(f"{request.out}: this run is finished; nothing to resume")
-        return finished
+        return earlier
+    started |= {key: earlier[key] for key in ("created", "command") if earlier and key in earlier}
+    result, kernels = _fit(request, settings, data, started, earlier, watcher(sys.stderr, quiet))
+    return _finish(request, started | {"kernels": kernels}, result, data, truth)
+
+
+def _fit(
+    request: FitRequest,
+    settings: Settings,
+    data: Data,
+    started: Mapping[str, Any],
+    earlier: Mapping[str, Any] | None,
+    shown: Watcher,
+) -> tuple[FitResult, dict[str, Any]]:
+    """Fit, and say which kernels that took; a fit that is interrupted notes them in run.json."""
+    used, begun, snapshots = {}, False, Checkpoint(request.out / runs.CHECKPOINT, {})
+    before = _kernels_before(earlier) if earlier and snapshots.exists() else {}
 
     def begin() -> None:
+        nonlocal begun
         runs.claim(request.out, resume=request.resume, overwrite=request.overwrite)
-        if not Checkpoint(request.out / runs.CHECKPOINT, {}).exists():
+        if not snapshots.exists():
             runs.write_record(request.out, started)
+        begun = True
 
-    result = fitting.fit(
-        settings,
-        data.source,
-        checkpoint=request.out / runs.CHECKPOINT,
-        resume=request.resume,
-        history_path=request.out / runs.HISTORY,
-        watcher=watcher(sys.stderr, quiet),
-        on_start=begin,
-    )
-    return _finish(request, started, result, data, truth)
+    try:
+        result = fitting.fit(
+            settings,
+            data.source,
+            checkpoint=snapshots.folder,
+            resume=request.resume,
+            history_path=request.out / runs.HISTORY,
+            watcher=shown,
+            on_start=begin,
+            kernels=used,
+        )
+    except BaseException:
+        if begun:
+            with suppress(DcaccelError):  # the disk may be what ended it
+                runs.write_record(request.out, runs.read_record(request.out) | {"kernels": _merged(before, used)})
+        raise
+    return result, _merged(before, used)
+
+
+def _kernels_before(earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """What an interrupted session noted; one that was killed could not."""
+    killed = {"kernel": "unknown", "why": "it was killed before it could note its operators"}
+    return dict(earlier.get("kernels", {"an earlier session": killed}))
+
+
+def _merged(before: Mapping[str, Any], used: Mapping[str, Any]) -> dict[str, Any]:
+    """Operator → what it ran on in all sessions of a run; ``calls`` are those of the last session that called it."""
+    merged = dict(before)
+    for name, now in used.items():
+        then = before.get(name, now)
+        if then["kernel"] != now["kernel"]:
+            now = now | {"why": f"{now['why']}; {then['kernel']} before it was interrupted: {then['why']}"}
+        merged[name] = now
+    return merged
 
 
 def open_labels(path: Path | None, data: Data) -> np.ndarray | None:
-    """Return the labels for scoring: from a .npy file, or those that came with the data."""
+    """Return the labels for scoring: from a file (``y`` of an .npz that has it), or those that came with the data."""
     if path is None:
         return data.labels
-    try:
-        labels = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as cause:
-        raise DataError(f"{path}: expected a .npy file of labels, got {cause}; save it with numpy.save") from cause
-    if labels.ndim != 1 or len(labels) != data.source.spec.rows:
-        raise DataError(f"{path}: expected {data.source.spec.rows} labels, got shape {labels.shape}; give one a row")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{path}: expected whole numbers, got {labels.dtype}; convert with astype(int)")
-    return labels
+    rows, labels = read_file(path)
+    return as_labels(rows if labels is None else labels, data.source.spec.rows, str(path))
 
 
 def _description(settings: Settings, origin: Mapping[str, str], data: Data, request: FitRequest) -> dict[str, Any]:
@@ -134,18 +178,14 @@ def _description(settings: Settings, origin: Mapping[str, str], data: Data, requ
         },
         "labels": None if request.labels is None else str(request.labels),
         "scaling": settings.scaling,
+        "origins": {**request.origins, **({"scaling": "data set"} if request.scaling is None else {})},
         "versions": fitting.versions(),
         "out": str(request.out),
     }
 
 
-def _finished(folder: Path, settings: Settings, data: Data) -> dict[str, Any] | None:
-    """Return the record of a finished run with the same settings, None if there is no finished run."""
-    if not (folder / "run.json").exists():
-        return None
-    record = runs.read_record(folder)
-    if record.get("status") != "finished":
-        return None
+def _check_same(record: Mapping[str, Any], settings: Settings, data: Data) -> None:
+    """Refuse to take a finished run for another one."""
     now = {
         "method": settings.method,
         "n_clusters": settings.n_clusters,
@@ -156,7 +196,13 @@ def _finished(folder: Path, settings: Settings, data: Data) -> dict[str, Any] | 
     }
     saved = {key: record["model"].get(key) for key in now} | {"data": record.get("data", {}).get("fingerprint")}
     compare(saved, now)
-    return record
+
+
+def _complete(request: FitRequest) -> None:
+    """Draw the page of a finished run if it was stopped before that, and drop its snapshots."""
+    if not (request.out / "report.html").exists():
+        redraw(request.out, request.data)
+    Checkpoint(request.out / runs.CHECKPOINT, {}).remove()
 
 
 def _finish(
@@ -164,14 +210,13 @@ def _finish(
 ) -> dict[str, Any]:
     """Assign all rows, score them, write results, report and record, then drop the snapshots."""
     out, begin = request.out, time.monotonic()
-    probabilities = result.model.probabilities(data.source)
+    codes, probabilities = result.model.outputs(data.source)
     labels = probabilities.argmax(1).astype(np.int64)
-    codes = result.model.embed(data.source)
     runs.write_array(out / "labels.npy", labels)
     runs.write_array(out / "probabilities.npy", probabilities)
     record = started | {
         "status": "finished",
-        "kernels": result.kernels,
+        "device": str(result.model.device),
         "seconds": {
             **{k: round(v, 3) for k, v in result.seconds.items()},
             "assign": round(time.monotonic() - begin, 3),
@@ -187,20 +232,19 @@ def _finish(
     return record
 
 
-def _whole(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ArgumentError(f"{name}: expected a whole number, got {value!r}; write it without quotes or decimals")
-    return value
-
-
 def redraw(folder: Path, where: str | None = None) -> Path:
     """Write the report of a finished run again and return its path.
 
     Raises:
-        ResumeError: no finished run. DataError: the rows are not there any more, or are others.
+        ResumeError: no finished run, or one without data. DataError: the rows are not there any more, or are others.
     """
     model, record = runs.load_model(folder), runs.read_record(folder)
-    data = open_data(where or record.get("data", {}).get("spec", ""))
+    if "data" not in record:
+        raise ResumeError(
+            f"{folder}: expected a run of 'dcaccel fit', got a model saved by the estimator, which keeps no rows to show; "
+            f"fit it with 'dcaccel fit'"
+        )
+    data = open_data(where or record["data"]["spec"])
     if fingerprint(data.source) != record["data"].get("fingerprint"):
         raise DataError(
             f"{where or record['data']['spec']}: expected the rows of this run, got others; give theirs with --data"

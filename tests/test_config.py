@@ -21,6 +21,11 @@ class Sample(Params):
     floor: float | None = param(None, "least", low=0)
 
 
+@dataclass
+class Dashed(Params):
+    batch_size: int = param(5, "rows")
+
+
 def test_text_is_coerced_by_annotation():
     got = from_mapping(
         Sample, {"epochs": "7", "rate": "1e-2", "hidden": "16, 8", "mode": "fast", "noisy": "yes", "floor": "none"}
@@ -67,8 +72,20 @@ def test_layers_win_in_order_and_leave_their_origin():
 
 
 def test_dashes_name_the_same_setting_in_every_layer():
-    got, origin = resolve(Sample, [("file", {"noisy": True}), ("--set", {"noisy": "false"})])
-    assert got.noisy is False and origin["noisy"] == "--set"
+    got, origin = resolve(Dashed, [("file", {"batch_size": 1}), ("--set", {"batch-size": "2"})])
+    assert got.batch_size == 2 and origin == {"batch_size": "--set"}
+
+
+@pytest.mark.parametrize("text", ["9007199254740993", 9007199254740993])
+def test_whole_numbers_stay_exact(text):
+    assert from_mapping(Sample, {"epochs": text}).epochs == 9007199254740993
+
+
+@pytest.mark.parametrize("value", ["1e999999999", "-1e999999999", 10**400, "sNaN", "", "1e", "0x10", b"1", [1], None])
+def test_what_is_no_number_of_use_is_refused_at_once(value):
+    for name in ("epochs", "rate"):
+        with pytest.raises(ArgumentError, match="expected (a finite|whole)? ?number, got"):
+            from_mapping(Sample, {name: value})
 
 
 @given(st.integers(0, 10**9), st.floats(1e-6, 1), st.lists(st.integers(1, 99), min_size=1), st.booleans())

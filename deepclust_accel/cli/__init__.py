@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
@@ -12,9 +13,11 @@ from deepclust_accel.errors import DcaccelError
 
 __all__ = ["app", "main"]
 
+# in torch's words
+_NO_MEMORY = ("allocate memory", "enough memory", "out of memory", "calculation overflowed", "Overflow when unpacking")
+
 app = typer.Typer(
     name="dcaccel",
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     help="Deep clustering of large data sets. Results go to stdout, everything else to stderr.",
@@ -36,19 +39,29 @@ def _root() -> None:
 def main() -> None:
     """Run the command line; exit code 0 done, 1 a check failed or a defect of ours, 2 something to mend, 130 interrupted."""
     try:
-        app()
+        code = app(standalone_mode=False, prog_name="dcaccel") or 0
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
     except DcaccelError as problem:
         _stop(f"{problem}", 2)
-    except SystemExit as end:
-        if end.code == 130:  # typer's code for Ctrl-C
-            say("dcaccel: interrupted; a fit goes on where it stopped with the same command and --resume")
-        raise
     except BrokenPipeError:
         sys.exit(0)
     except MemoryError as problem:
         _stop(f"memory: expected enough for this step, got none ({problem}); lower batch_size or use fewer rows", 2)
     except Exception as problem:  # noqa: BLE001 - the last resort: a defect of ours still deserves one clear line
+        if hasattr(problem, "format_message"):  # typer's own errors, whatever module its version keeps them in
+            _stop(_usage(problem), 2)
+        if isinstance(problem, (RuntimeError, TypeError)) and any(sign in str(problem) for sign in _NO_MEMORY):
+            _stop("memory: expected enough for this step, got less; lower batch_size, the widths or the rows", 2)
         _stop(f"defect: {type(problem).__name__}: {problem}; run again with --debug and report what it prints", 1)
+    if code == 130:  # typer's code for Ctrl-C
+        say("dcaccel: interrupted; a fit goes on where it stopped with the same command and --resume")
+    sys.exit(code)
+
+
+def _usage(problem: Any) -> str:
+    command = problem.ctx.command_path if getattr(problem, "ctx", None) else "dcaccel"
+    return f"{problem.format_message().rstrip('.')}; see '{command} --help'"
 
 
 def _stop(message: str, code: int) -> None:

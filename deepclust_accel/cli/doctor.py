@@ -26,7 +26,13 @@ def _text(findings: dict[str, Any]) -> str:
         table(
             ("operator", "runs on", "why", "largest error", "agrees"),
             [
-                (o["operator"], o["runs_on"], o["why"], f"{o['error']:.1e}", "yes" if o["agrees"] else "NO")
+                (
+                    o["operator"],
+                    o["runs_on"],
+                    o["why"],
+                    "-" if o["error"] is None else f"{o['error']:.1e}",
+                    "yes" if o["agrees"] else "NO",
+                )
                 for o in findings["operators"]
             ],
         ),

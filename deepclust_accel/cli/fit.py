@@ -5,17 +5,30 @@ from __future__ import annotations
 import shlex
 import sys
 import tomllib
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from deepclust_accel.cli.output import Debug, Json, Quiet, emit, say
-from deepclust_accel.config import nearest
-from deepclust_accel.errors import ArgumentError
+from deepclust_accel.config import from_mapping
+from deepclust_accel.errors import ArgumentError, nearest
 
-_CONFIG_KEYS = ("n_clusters", "seed", "scaling", "device", "precision", "epochs_scale")
 
+@dataclass
+class _Options:
+    """What a config file may say beside [params]; the values here are never used."""
+
+    n_clusters: int = 0
+    seed: int = 0
+    scaling: str = ""
+    device: str = ""
+    precision: str = ""
+    epochs_scale: float = 1.0
+
+
+_CONFIG_KEYS = tuple(f.name for f in fields(_Options))
 
 MethodName = Annotated[str, typer.Argument(help="Method to run; see 'dcaccel methods list'.")]
 Rows = Annotated[
@@ -32,7 +45,9 @@ Scale = Annotated[
     str | None,
     typer.Option("--scaling", help="none, unit or standard [default: what suits a named data set, none for files]."),
 ]
-Labels = Annotated[Path | None, typer.Option("--labels", help=".npy file of labels, used for the final scores only.")]
+Labels = Annotated[
+    Path | None, typer.Option("--labels", help=".npy, .npz or .csv file of labels, used for the final scores only.")
+]
 EpochsScale = Annotated[float | None, typer.Option("--epochs-scale", help="Multiply every number of epochs.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:<number>.")]
 Precision = Annotated[str | None, typer.Option("--precision", help="32-true, bf16-mixed or 64-true.")]
@@ -61,16 +76,13 @@ def fit(
 ) -> None:
     """Train METHOD on DATA; leave a model, labels, scores (when labels are known) and a report in --out."""
     file = _read_config(config)
-    flags = {
-        "n_clusters": n_clusters,
-        "seed": seed,
-        "scaling": scaling,
-        "device": device,
-        "precision": precision,
-        "epochs_scale": epochs_scale,
+    flags = dict(zip(_CONFIG_KEYS, (n_clusters, seed, scaling, device, precision, epochs_scale), strict=True))
+    given = {key: value for key, value in flags.items() if value is not None}
+    values = {key: file[key] for key in _CONFIG_KEYS if key in file} | given
+    origins = {
+        key: "command line" if key in given else "config file" if key in file else "default" for key in _CONFIG_KEYS
     }
-    values = {key: flags[key] if flags[key] is not None else file.get(key) for key in _CONFIG_KEYS}
-    if values["n_clusters"] is None:
+    if "n_clusters" not in values:
         raise ArgumentError(
             "-k: expected the number of clusters, got none; add -k 10, or n_clusters to the config file"
         )
@@ -88,8 +100,9 @@ def fit(
         labels=labels,
         resume=resume,
         overwrite=overwrite,
+        origins=origins,
         command=shlex.join(["dcaccel", *sys.argv[1:]]),
-        **{k: v for k, v in values.items() if v is not None},
+        **values,
     )
     record = run_fit(request, quiet=quiet, say=say)
     emit(
@@ -148,4 +161,9 @@ def _read_config(path: Path | None) -> dict[str, Any]:
         raise ArgumentError(
             f"--config {path}: expected a table [params], got {content['params']!r}; write [params] on its own line"
         )
-    return content
+    values = {key: value for key, value in content.items() if key != "params"}
+    try:
+        checked = from_mapping(_Options, values)
+    except ArgumentError as cause:
+        raise ArgumentError(f"--config {path}: {cause}") from cause
+    return content | {key: getattr(checked, key) for key in values}

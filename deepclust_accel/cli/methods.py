@@ -12,7 +12,7 @@ from deepclust_accel.cli.output import Debug, Json, emit, table
 from deepclust_accel.config import describe
 from deepclust_accel.methods import registry
 
-app = typer.Typer(no_args_is_help=True, help="List methods, or show one with its settings.")
+app = typer.Typer(help="List methods, or show one with its settings.")
 
 
 @app.command("list")
@@ -20,7 +20,8 @@ def list_(as_json: Json = False, debug: Debug = False) -> None:
     """List every installed method; one that cannot be used is a row with its reason."""
     rows = registry.entries()
     text = table(
-        ("method", "from", "version", "state"), [(e.name, e.distribution, e.version, e.problem or "ok") for e in rows]
+        ("method", "from", "version", "state"),
+        [(e.name, e.distribution, e.version, e.problem or "installed") for e in rows],
     )
     emit("methods", {"methods": [asdict(e) for e in rows]}, as_json, text)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from deepclust_accel.cli.output import Debug, Json, emit
+from deepclust_accel.errors import OutputError
 
 Run = Annotated[Path, typer.Argument(help="Folder that 'dcaccel fit --out' left.")]
 DataArgument = Annotated[str, typer.Argument(help="Path of a .npy, .npz or .csv file, or the name of a data set.")]
@@ -32,6 +34,7 @@ def predict(
 
     from deepclust_accel import metrics, runs
 
+    _check_targets(out, probabilities)
     model, source, truth = _load(run, data, device)
     table = model.probabilities(source)
     labels = table.argmax(1).astype(np.int64)
@@ -63,6 +66,7 @@ def embed(
     """Write the codes that the model in RUN gives to the rows of DATA."""
     from deepclust_accel import runs
 
+    _check_targets(out)
     model, source, _ = _load(run, data, device)
     codes = model.embed(source)
     runs.write_array(out, codes)
@@ -74,11 +78,18 @@ def embed(
     )
 
 
+def _check_targets(*paths: Path | None) -> None:
+    """Refuse files that cannot be written, before any work."""
+    for path in paths:
+        if path is not None and (os.path.isdir(path) or not os.access(path.parent, os.W_OK | os.X_OK)):
+            found = "a folder" if os.path.isdir(path) else "a place that cannot be written"
+            raise OutputError(f"{path}: expected a file in an existing folder, got {found}; choose another path")
+
+
 def _load(run: Path, data: str, device: str) -> tuple[Any, Any, Any]:
     from deepclust_accel import runs
-    from deepclust_accel.data import check_finite, open_data
+    from deepclust_accel.data import open_data
 
     model = runs.load_model(run, device)
     opened = open_data(data)
-    check_finite(opened.source)
     return model, opened.source, opened.labels

@@ -1,6 +1,5 @@
-"""Gradient-free solvers over rows that may lie on several ranks: k-means, and matching of two labelings."""
+"""Gradient-free solvers over rows that may lie on several ranks: k-means."""
 
 from .kmeans import KMeansResult, kmeans
-from .match import match_clusters
 
-__all__ = ["KMeansResult", "kmeans", "match_clusters"]
+__all__ = ["KMeansResult", "kmeans"]

@@ -4,14 +4,12 @@ Nothing is ever unpickled. Whatever numpy or zipfile raises on a damaged file is
 tell a user nothing and are many (BadZipFile, EOFError, zlib.error, UnicodeDecodeError, MemoryError …).
 """
 
-import difflib
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, nearest
 
 SUFFIXES = (".npy", ".npz", ".csv")
 
@@ -81,12 +79,6 @@ def as_labels(labels: np.ndarray, rows: int, what: str) -> np.ndarray:
     raise DataError(
         f"{what}: expected whole numbers or text, got {labels.dtype} values that are neither; number the classes"
     )
-
-
-def nearest(word: str, candidates: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the candidate most like ``word``, or an empty string if none is."""
-    match = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
-    return f"; did you mean {match[0]!r}?" if match else ""
 
 
 def shown(path: Path | str) -> str:

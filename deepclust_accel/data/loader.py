@@ -21,7 +21,6 @@ class Loader:
         source: Where rows come from.
         seed: Any integer >= 0; with stage and epoch it fixes the order.
         scaling: Applied to every batch.
-        dtype: Of ``Batch.x``.
         device: Of ``Batch.x`` and ``Batch.index``. Rows travel in their stored dtype and are scaled over there.
 
     Cost: a batch is one gather of its rows, one conversion and the scaling; an epoch holds one permutation of all
@@ -38,7 +37,6 @@ class Loader:
         *,
         seed: int,
         scaling: Scaling | None = None,
-        dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
         if seed < 0:
@@ -48,7 +46,6 @@ class Loader:
         self.seed = int(seed)
         self.scaling = Scaling() if scaling is None else scaling
         self.scaling.check_shape(source.spec.shape)
-        self.dtype = dtype
         self.device = torch.device(device)
 
     def epoch(
@@ -89,9 +86,13 @@ class Loader:
         """
         _check_sizes(batch_size, world_size)
         _check_rank(rank, world_size)
-        first, last = _part(self.rows, rank, world_size)
+        first, last = self.part(rank, world_size)
         starts = range(first, last, batch_size)
         return (self._batch(np.arange(start, min(start + batch_size, last), dtype=np.int64)) for start in starts)
+
+    def part(self, rank: int = 0, world_size: int = 1) -> tuple[int, int]:
+        """Numbers of the first row that ``sequential`` yields on this rank, and of the row after its last."""
+        return _part(self.rows, rank, world_size)
 
     def steps(self, batch_size: int, world_size: int = 1, equal_shards: bool = False) -> int:
         """Number of batches that ``epoch`` yields on every rank; at least 1.
@@ -127,7 +128,7 @@ class Loader:
 
     def _batch(self, index: np.ndarray) -> Batch:
         x = self.source.take(index).to(self.device)
-        return Batch(self.scaling.apply(x, self.dtype), torch.from_numpy(index.copy()).to(self.device))
+        return Batch(self.scaling.apply(x), torch.from_numpy(index.copy()).to(self.device))
 
 
 def _part(count: int, rank: int, world_size: int) -> tuple[int, int]:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from .files import as_labels, nearest, read_file
+from ..errors import DataError, nearest
+from .files import as_labels, read_file
 
 _log = logging.getLogger("deepclust_accel")
 _TIMEOUT_SECONDS = 60.0

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ..errors import DataError
+from ..errors import DataError, nearest
 from . import named
-from .files import nearest, read_file, shown
+from .files import read_file, shown
 from .source import ArraySource, DataSource, fingerprint
 
 

@@ -69,12 +69,15 @@ class Engine:
         self._seconds, self._saved_at = dict(start.seconds), time.monotonic()
         run = Run(self._runtime, loader, self._seed)
         run.history = self._history.records
-        with isolated(derive_seed(self._seed, "engine"), self._runtime.device):
-            nets = self._runtime.networks(parts)
-            if start.tensors:
-                unpack(start, method, {})
-            for index in range(start.stage, len(stages)):
-                self._stage(method, nets, parts, stages, index, run, start if index == start.stage else Snapshot())
+        try:
+            with isolated(derive_seed(self._seed, "engine")):
+                nets = self._runtime.networks(parts)
+                if start.tensors:
+                    unpack(start, method, {})
+                for index in range(start.stage, len(stages)):
+                    self._stage(method, nets, parts, stages, index, run, start if index == start.stage else Snapshot())
+        finally:
+            self._watcher.close()
         method.eval()
         return self._seconds
 
@@ -92,7 +95,7 @@ class Engine:
         before = self._seconds.get(stage.name, 0.0)
         run.epoch, run.step, run.epochs = start.epoch, start.steps, getattr(stage, "epochs", 0)
         run.steps_per_epoch = self._steps(stage, run)
-        self._watcher.begin_stage(index + 1, len(stages), stage.name, run.epochs, run.steps_per_epoch)
+        self._watcher.begin_stage(index + 1, len(stages), stage.name, run.epochs, run.steps_per_epoch, start.epoch)
         if isinstance(stage, Pass):
             run.reseed(index, 0)
             _without_gradient(method, stage.run, run)

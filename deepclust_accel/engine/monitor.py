@@ -48,8 +48,8 @@ def _write(path: Path, text: str, mode: str) -> None:
 class Watcher:
     """What the engine tells while it works; this one shows nothing."""
 
-    def begin_stage(self, number: int, total: int, name: str, epochs: int, steps: int) -> None:
-        """A stage starts: its number of ``total``, its epochs (0 for a pass) and steps per epoch."""
+    def begin_stage(self, number: int, total: int, name: str, epochs: int, steps: int, done: int) -> None:
+        """A stage starts: its number of ``total``, its epochs (0 for a pass), steps per epoch, and epochs already done."""
 
     def step(self) -> None:
         """A step is done."""
@@ -60,6 +60,9 @@ class Watcher:
     def end_stage(self, seconds: float) -> None:
         """The stage is done, in all its sessions together after ``seconds``."""
 
+    def close(self) -> None:
+        """The run has ended, well or not; always the last call."""
+
 
 class Lines(Watcher):
     """One line an epoch, for logs and pipes."""
@@ -68,7 +71,7 @@ class Lines(Watcher):
         self._stream = stream
         self._label, self._epochs = "", 0
 
-    def begin_stage(self, number: int, total: int, name: str, epochs: int, steps: int) -> None:
+    def begin_stage(self, number: int, total: int, name: str, epochs: int, steps: int, done: int) -> None:
         """Name the stage."""
         self._label, self._epochs = f"[{number}/{total}] {name}", epochs
         if not epochs:
@@ -94,13 +97,14 @@ class Bars(Watcher):
     def __init__(self, stream: TextIO):
         self._stream = stream
         self._steps, self._done, self._shown = 1, 0, 0.0
+        self._progress = None
 
-    def begin_stage(self, number: int, total: int, name: str, epochs: int, steps: int) -> None:
+    def begin_stage(self, number: int, total: int, name: str, epochs: int, steps: int, done: int) -> None:
         """Open a bar that counts epochs."""
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        self._steps, self._done = max(1, steps), 0
+        self._steps, self._done = max(1, steps), done * max(1, steps)
         count = TextColumn("{task.completed:.0f}/{task.total} epochs") if epochs else TextColumn("")
         self._progress = Progress(
             TextColumn(f"[{number}/{total}] {name:<18}", markup=False),
@@ -112,7 +116,7 @@ class Bars(Watcher):
             console=Console(file=self._stream),
             refresh_per_second=4,
         )
-        self._task = self._progress.add_task(name, total=epochs or 1, loss="")
+        self._task = self._progress.add_task(name, total=epochs or 1, completed=done, loss="")
         self._progress.start()
 
     def step(self) -> None:
@@ -131,7 +135,13 @@ class Bars(Watcher):
     def end_stage(self, seconds: float) -> None:
         """Complete the bar and leave it on the screen."""
         self._progress.update(self._task, completed=self._progress.tasks[0].total)
-        self._progress.stop()
+        self.close()
+
+    def close(self) -> None:
+        """Give the terminal back: its cursor, and its plain output streams."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
 
 
 def watcher(stream: TextIO, quiet: bool = False) -> Watcher:

@@ -75,12 +75,20 @@ class Run:
 
     def collect(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Apply ``function`` to the rows of every batch of this rank; (n_local, …), without gradient."""
+        first, last = self._loader.part(self.rank, self.world_size)
+        filled, at = torch.empty(0), 0
         with torch.no_grad():
-            return torch.cat([function(batch.x) for batch in self.batches()])
+            for batch in self.batches():
+                values = function(batch.x)
+                if at == 0:  # one tensor for all rows: joining the batches at the end would need twice the memory
+                    filled = values.new_empty(last - first, *values.shape[1:])
+                filled[at : at + len(values)] = values
+                at += len(values)
+        return filled
 
     def row_numbers(self) -> Tensor:
         """(n_local,) int64 global numbers of the rows that :meth:`batches` and :meth:`collect` go through."""
-        return torch.cat([batch.index for batch in self.batches()])
+        return torch.arange(*self._loader.part(self.rank, self.world_size), device=self.device)
 
     def gather_rows(self, rows: Tensor) -> Tensor:
         """(n, …) per rank → (W n, …), differentiable."""

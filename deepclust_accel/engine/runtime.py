@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
-from contextlib import AbstractContextManager
 from types import SimpleNamespace
 
 import torch
@@ -15,7 +15,7 @@ from deepclust_accel.errors import ArgumentError
 
 __all__ = ["PRECISIONS", "Runtime"]
 
-PRECISIONS = ("32-true", "bf16-mixed", "64-true")
+PRECISIONS = ("32-true", "bf16-mixed")
 _OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
@@ -24,19 +24,24 @@ class Runtime:
 
     Args:
         device: "auto" (an accelerator when there is one), "cpu", "cuda" or "cuda:1".
-        precision: "32-true", "bf16-mixed" (networks only; the losses of ``ops`` ask for float32) or "64-true".
+        precision: "32-true" or "bf16-mixed" (networks only; the losses of ``ops`` ask for float32).
 
     Raises:
-        ArgumentError: unknown precision, unknown device, or one that this machine does not have.
+        ArgumentError: unknown precision, unknown device, one that this machine does not have, or several processes.
     """
 
     def __init__(self, device: str = "auto", precision: str = "32-true"):
         if precision not in PRECISIONS:
             raise ArgumentError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
+        if os.environ.get("WORLD_SIZE", "1") != "1":  # each would be rank 0 and overwrite the others' files
+            raise ArgumentError(
+                f"WORLD_SIZE: expected 1, got {os.environ['WORLD_SIZE']!r}; "
+                f"several processes are not supported yet, start without torchrun"
+            )
         accelerator, devices = _accelerator(device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Fabric advises on hardware that was not asked for
-            logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+            logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
             from lightning_fabric import Fabric
 
             self._fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
@@ -73,10 +78,6 @@ class Runtime:
     def backward(self, loss: Tensor) -> None:
         """Backpropagate in the chosen precision."""
         self._fabric.backward(loss)
-
-    def autocast(self) -> AbstractContextManager:
-        """The precision context for calls outside the wrapped parts."""
-        return self._fabric.autocast()
 
 
 def _accelerator(device: str) -> tuple[str, int | list[int]]:

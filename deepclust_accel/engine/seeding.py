@@ -21,9 +21,9 @@ def derive_seed(*path: int | str) -> int:
 
 
 @contextmanager
-def isolated(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+def isolated(seed: int) -> Iterator[None]:
     """Seed torch's global generators inside the block and restore the caller's state afterwards."""
-    device = torch.device(device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # manual_seed seeds all of them
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield

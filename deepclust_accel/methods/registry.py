@@ -1,7 +1,8 @@
 """Finds methods through the entry-point group ``deepclust_accel.methods``; imports one only when it is asked for.
 
 Built-in methods come through the same group as everybody's. A method that cannot be used is a row with its reason in the
-listing, and an error only when somebody asks for it by name.
+listing, and an error only when somebody asks for it by name. The environment variable DCACCEL_PLUGINS, a list of
+distribution names between commas, hides all plugins but those; the built-in methods stay.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import os
 from dataclasses import dataclass
 from importlib import metadata
 
-from deepclust_accel.config import nearest
-from deepclust_accel.errors import PluginError
+from deepclust_accel.errors import PluginError, nearest
 
 __all__ = ["GROUP", "Entry", "entries", "load", "register"]
 
@@ -34,9 +34,13 @@ class Entry:
 def register(cls: type) -> type:
     """Offer a method class in this process only, for notebooks and tests; usable as a decorator.
 
-    Raises PluginError if the name is offered by an installed distribution or by another class.
+    Raises PluginError if the name is offered by an installed distribution or by another class; the same class defined
+    again, as a notebook cell does, replaces itself.
     """
     name = cls.info.name
+    other = _local.get(name, cls)
+    if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise PluginError(f"method {name!r}: expected a free name, got that of {other.__qualname__}; choose another")
     taken = _found().get(name)
     if taken:
         raise PluginError(f"method {name!r}: expected a free name, got one offered by {_owners(taken)}; choose another")

@@ -30,8 +30,13 @@ class DiagonalMixture(nn.Module):
 
         Returns:
             (N,) Σ_k γ_ik KL(N_i ‖ N_k) and (N,) KL(γ_i ‖ π), both ≥ 0; the terms of Ma 2022, eq. 3.6 without the
-            reconstruction (VaDE, eq. 12). Cost O(N K Z) time and memory.
+            reconstruction (VaDE, eq. 12). Cost O(N K Z) time and memory. Computed in the precision of the parameters,
+            also under autocast.
         """
+        with torch.autocast(self.mean.device.type, enabled=False):
+            return self._divergence(*(x.to(self.mean.dtype) for x in (mu, log_variance, log_gamma)))
+
+    def _divergence(self, mu: Tensor, log_variance: Tensor, log_gamma: Tensor) -> tuple[Tensor, Tensor]:
         gamma = log_gamma.exp()
         precision = torch.exp(-self.log_variance)
         distance = ((mu[:, None] - self.mean).square() * precision).sum(-1)

@@ -1,93 +1,16 @@
 """The command line from outside: a whole run, its files, JSON, resuming, and every mistake in one line with exit code 2."""
 
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import SMALL, dcaccel, ok, refused
 from safetensors.numpy import load_file
-
-SMALL = [
-    "--set",
-    "hidden=16",
-    "--set",
-    "latent_dim=3",
-    "--set",
-    "pretrain_epochs=2",
-    "--set",
-    "epochs=3",
-    "--set",
-    "warmup_epochs=1",
-    "--set",
-    "classifier_steps=2",
-    "--set",
-    "n_init=2",
-]
-
-
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def dcaccel(*arguments, cwd=None, env=None):
-    """Run the command line in this process, which saves importing torch for each of a hundred calls."""
-    from deepclust_accel import cli
-
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["dcaccel", *map(str, arguments)])
-        patch.setattr(cli.output.options, "debug", False)
-        for key, value in (env or {}).items():
-            patch.setenv(key, value)
-        if cwd:
-            patch.chdir(cwd)
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-    return Done(code, out.getvalue(), err.getvalue())
-
-
-def ok(*arguments, **options):
-    done = dcaccel(*arguments, **options)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-def refused(*arguments, **options):
-    """The one line that a mistake gets."""
-    done = dcaccel(*arguments, **options)
-    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr and done.stdout == ""
-    return done.stderr.strip().splitlines()[-1]
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("rows")
-    X = np.random.default_rng(0).normal(size=(120, 5)).astype(np.float32)
-    X[:60] += 4
-    np.savez(folder / "x.npz", X=X, y=np.repeat([0, 1], 60))
-    np.save(folder / "x.npy", X)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def finished(rows, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "run"
-    done = ok("fit", "dvae", rows / "x.npz", "-k", 2, "--out", out, "--scaling", "standard", "--json", *SMALL)
-    return out, json.loads(done.stdout), done.stderr
 
 
 def test_fit_leaves_a_complete_run_folder(finished):
@@ -257,81 +180,6 @@ def test_doctor_fails_when_an_operator_disagrees(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1 and "disagrees with its reference" in done.stdout
-
-
-def write(path, data):
-    path.write_bytes(data)
-    return path
-
-
-MISTAKES = {
-    "unknown method": (["fit", "dvea", "x.npy", "-k", "2", "--out", "r"], "did you mean 'dvae'"),
-    "unknown setting": (["fit", "dvae", "x.npy", "-k", "2", "--out", "r", "--set", "epoch=1"], "did you mean 'epochs'"),
-    "setting without value": (
-        ["fit", "dvae", "x.npy", "-k", "2", "--out", "r", "--set", "epochs"],
-        "expected name=value",
-    ),
-    "setting of wrong type": (
-        ["fit", "dvae", "x.npy", "-k", "2", "--out", "r", "--set", "epochs=many"],
-        "expected whole number",
-    ),
-    "no K": (["fit", "dvae", "x.npy", "--out", "r"], "-k: expected the number of clusters"),
-    "K = 0": (["fit", "kmeans", "x.npy", "-k", "0", "--out", "r"], "at least 1, got 0"),
-    "K > N": (["fit", "kmeans", "x.npy", "-k", "121", "--out", "r"], "rows (120), got 121"),
-    "no out": (["fit", "kmeans", "x.npy", "-k", "2"], "--out: expected a folder"),
-    "missing path": (["fit", "kmeans", "gone.npy", "-k", "2", "--out", "r"], "gone.npy"),
-    "nearest data set": (["fit", "kmeans", "digit", "-k", "2", "--out", "r"], "digits"),
-    "empty file": (["fit", "kmeans", "empty.npy", "-k", "2", "--out", "r"], "empty.npy"),
-    "truncated file": (["fit", "kmeans", "cut.npy", "-k", "2", "--out", "r"], "cut.npy"),
-    "objects": (["fit", "kmeans", "objects.npy", "-k", "2", "--out", "r"], "objects.npy"),
-    "one row": (["fit", "kmeans", "one.npy", "-k", "1", "--out", "r"], "at least 2 rows"),
-    "one column of numbers": (["fit", "kmeans", "flat.npy", "-k", "2", "--out", "r"], "2 to 4 dimensions"),
-    "NaN": (["fit", "kmeans", "nan.npy", "-k", "2", "--out", "r"], "row 3, column 1"),
-    "infinite": (["fit", "kmeans", "inf.npy", "-k", "2", "--out", "r"], "row 3, column 1"),
-    "config missing": (["fit", "kmeans", "x.npy", "-c", "gone.toml", "--out", "r"], "gone.toml"),
-    "config broken": (["fit", "kmeans", "x.npy", "-c", "bad.toml", "--out", "r"], "TOML"),
-    "config key": (["fit", "kmeans", "x.npy", "-c", "key.toml", "--out", "r"], "did you mean 'seed'"),
-    "labels too few": (
-        ["fit", "kmeans", "x.npy", "-k", "2", "--labels", "few.npy", "--out", "r"],
-        "expected 120 labels",
-    ),
-    "not a run": (["predict", ".", "x.npy"], "expected a run folder"),
-    "other files in out": (["fit", "kmeans", "x.npy", "-k", "2", "--out", "."], "other files"),
-    "out is a file": (["fit", "kmeans", "x.npy", "-k", "2", "--out", "x.npy"], "got a file"),
-    "device": (["fit", "kmeans", "x.npy", "-k", "2", "--device", "cuda:7", "--out", "r"], "device: expected"),
-    "scale": (["fit", "kmeans", "x.npy", "-k", "2", "--epochs-scale", "0", "--out", "r"], "epochs-scale"),
-    "seed": (["fit", "kmeans", "x.npy", "-k", "2", "--seed", "-1", "--out", "r"], "seed"),
-}
-
-
-@pytest.fixture(scope="module")
-def desk(rows, tmp_path_factory):
-    """A folder with every broken file there is."""
-    folder = tmp_path_factory.mktemp("desk")
-    X = np.load(rows / "x.npy")
-    np.save(folder / "x.npy", X)
-    (
-        np.save(folder / "one.npy", X[:1]),
-        np.save(folder / "flat.npy", X[:, 0]),
-        np.save(folder / "few.npy", np.zeros(3, int)),
-    )
-    for name, value in (("nan", np.nan), ("inf", np.inf)):
-        bad = X.copy()
-        bad[3, 1] = value
-        np.save(folder / f"{name}.npy", bad)
-    np.save(folder / "objects.npy", np.array([[1, "a"], [2, "b"]], dtype=object), allow_pickle=True)
-    write(folder / "empty.npy", b""), write(folder / "cut.npy", (folder / "x.npy").read_bytes()[:-100])
-    write(folder / "bad.toml", b"a = ["), write(folder / "key.toml", b"sead = 1")
-    return folder
-
-
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_gets_one_line_and_leaves_nothing(desk, name):
-    arguments, message = MISTAKES[name]
-    before = sorted(desk.iterdir())
-    line = refused(*arguments, cwd=desk)
-    assert message in line and line.startswith("dcaccel: "), line
-    assert sorted(desk.iterdir()) == before
 
 
 def test_another_run_in_the_folder_is_not_touched(finished, rows):

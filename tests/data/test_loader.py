@@ -155,13 +155,6 @@ def test_a_batch_can_be_changed_without_harm():
     assert array.sum() == 8 and sorted(numbers(loader.epoch(stage=0, epoch=0, batch_size=4))[0]) == [0, 1, 2, 3]
 
 
-def test_float64_batches_keep_every_digit():
-    array = np.random.default_rng(0).normal(size=(5, 3))
-    loader = Loader(ArraySource(array), seed=0, scaling=Scaling(), dtype=torch.float64)
-    (batch,) = loader.sequential(batch_size=5)
-    np.testing.assert_array_equal(batch.x.numpy(), array)
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -188,3 +181,12 @@ def test_refuses_a_negative_seed_streams_and_other_columns():
     source.spec = DataSpec((2,), None)
     with pytest.raises(DataError, match="stream"):
         Loader(source, seed=0, scaling=Scaling())
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_a_part_is_known_without_reading_rows(world_size):
+    for rank in range(world_size):
+        read = [
+            i for batch in loader_of(10).sequential(batch_size=3, rank=rank, world_size=world_size) for i in batch.index
+        ]
+        assert list(range(*loader_of(10).part(rank, world_size))) == read

@@ -1,14 +1,17 @@
 """The loop: order of events, updates, history, stop rules, errors, and what it leaves alone."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
 from toys import ROWS, Adversary, Autoencoder, loader
 
+from deepclust_accel.data import ArraySource, Loader
 from deepclust_accel.engine.engine import Engine
 from deepclust_accel.engine.monitor import History
+from deepclust_accel.engine.run import Run
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.seeding import derive_seed, isolated
 from deepclust_accel.engine.stage import Every, Group, Pass, Train
@@ -192,9 +195,46 @@ def test_a_device_that_is_not_there_is_refused(device):
         Runtime(device)
 
 
+def test_bfloat16_trains_and_is_silent(capfd, caplog):
+    method, history = build(Autoencoder), History()
+    Engine(Runtime("cpu", "bf16-mixed"), seed=0, history=history).fit(method, loader())
+    plain = History()
+    fit(build(Autoencoder), history=plain)
+    losses = [[r["loss"] for r in records] for records in (history.records, plain.records)]
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert all(p.dtype == torch.float32 for p in method.parameters())
+    assert capfd.readouterr() == ("", "") and not caplog.records
+
+
+def test_several_processes_are_refused_rather_than_all_rank_zero(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ArgumentError, match="WORLD_SIZE: expected 1, got '2'"):
+        Runtime("cpu")
+
+
+def test_collecting_fills_one_tensor_and_row_numbers_read_nothing(monkeypatch):
+    source = ArraySource(ROWS.repeat(100, 1))  # several batches
+    run = Run(Runtime("cpu"), Loader(source, seed=0), 0)
+    monkeypatch.setattr("torch.cat", None)
+    assert torch.equal(run.collect(lambda x: 2 * x[:, :3]), 2 * source.array[:, :3])
+    source.take = None
+    assert torch.equal(run.row_numbers(), torch.arange(5000))
+
+
+def test_isolation_covers_every_cuda_device_once_cuda_is_in_use(monkeypatch):
+    saved = []
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.setattr("torch.random.fork_rng", lambda devices: saved.extend(devices) or nullcontext())
+    monkeypatch.setattr("torch.manual_seed", lambda seed: None)
+    with isolated(0):
+        pass
+    assert saved == [0, 1, 2]
+
+
 def test_unknown_precision_and_optimizer_are_refused():
     with pytest.raises(ArgumentError, match="precision"):
-        Runtime("cpu", "8-bit")
+        Runtime("cpu", "64-true")
     with pytest.raises(ArgumentError, match="optimizer"):
         Runtime("cpu").optimizer(Group(("encoder",), optimizer="adaam"), build(Autoencoder).parts())
 

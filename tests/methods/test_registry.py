@@ -107,6 +107,10 @@ def test_registering_in_a_process_is_visible_and_cannot_shadow(site, monkeypatch
     registry.register(mine)
     assert registry.load("mine") is mine
     assert [e.distribution for e in registry.entries() if e.name == "mine"] == ["this process"]
+    assert registry.register(mine) is mine
+    with pytest.raises(PluginError, match="got that of Mine"):
+        registry.register(type("Other", (mine,), {}))
+    assert registry.load("mine") is mine
     with pytest.raises(PluginError, match="offered by"):
         registry.register(type("Fake", (dcp_good.Good,), {"info": type(dcp_good.Good.info)("dvae", "me")}))
 

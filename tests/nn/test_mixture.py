@@ -65,3 +65,13 @@ def test_setting_from_clusters_takes_moments_and_survives_empty_and_constant_one
     assert torch.allclose(mixture.log_variance[1].exp(), torch.full((2,), 1e-6))
     assert torch.allclose(mixture.logits.softmax(0)[:2] / mixture.logits.softmax(0)[0], torch.tensor([1.0, 0.5]))
     assert all(torch.isfinite(p).all() for p in mixture.parameters())
+
+
+def test_autocast_costs_no_digits():
+    mixture, *inputs = problem(200, 10, 16)
+    mixture, inputs = mixture.float(), [x.float() for x in inputs]
+    expected = mixture(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = mixture(*inputs)
+    for a, b in zip(got, expected, strict=True):
+        assert a.dtype == torch.float32 and torch.allclose(a, b, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,90 @@
+"""Writes the tables of the README from the recorded results, so that no figure is typed.
+
+python bench/readme.py            # rewrite the README between its markers
+python bench/readme.py --check    # exit 1 if it would change
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "bench" / "results"
+
+
+def kernels() -> str:
+    """Time of forward + backward over N, and how many times slower the alternatives are."""
+    record = json.loads((RESULTS / "kernels.json").read_text())
+    rows = {(r["rows"], r["provider"]): r for r in record["results"] if r["phase"] == "both"}
+    others = [p for p in record["settings"]["providers"] if p not in ("native", "reference")]
+    ratios = " | ".join(f"{p} / native" for p in others)
+    lines = [
+        f"| N | native | of a matrix product | {ratios} | extra memory: native, eager |",
+        "|---" * (4 + len(others)) + "|",
+    ]
+    for n in sorted({n for n, _ in rows}):
+        native, eager = rows[n, "native"], rows.get((n, "eager"), {})
+        ratios = " | ".join(_ratio(rows.get((n, p))) for p in others)
+        memory = f"{_mebibytes(native)}, {_mebibytes(eager)}"
+        lines.append(
+            f"| {n:,} | {_milliseconds(native['median_s'])} | {native['share_of_matmul']:.0%} | {ratios} | {memory} |"
+        )
+    machine = record["machine"]
+    lines.append(
+        f"\n{machine['cpu']}, {machine['threads']} threads, {machine['instruction_set']}, torch "
+        f"{machine['versions']['torch']}; Z = 10, K = 10, float32, forward + backward, interleaved, median of "
+        f"{record['settings']['repeats']} rounds. CPU only: nothing here was measured on a GPU."
+    )
+    return "\n".join(lines)
+
+
+def readings() -> str:
+    """ACC of DVAE's readings beside ae-kmeans."""
+    sys.path.insert(0, str(ROOT / "bench"))
+    from dvae_readings import table
+
+    return table(json.loads((RESULTS / "dvae_readings.json").read_text()))
+
+
+TABLES: dict[str, Callable[[], str]] = {"kernels": kernels, "dvae readings": readings}
+
+
+def filled(text: str) -> str:
+    """Return the README with every marked table replaced by the one from the results."""
+    for name, make in TABLES.items():
+        pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
+        text = re.sub(pattern, lambda m, make=make: m.group(1) + make() + "\n" + m.group(2), text, count=1, flags=re.S)
+    return text
+
+
+def _ratio(row: dict | None) -> str:
+    if row is None:
+        return "–"
+    return f"{row['ratio']:.1f}×" if row["status"] == "ok" else row["status"]
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.2f} ms" if seconds < 0.01 else f"{1e3 * seconds:.0f} ms"
+
+
+def _mebibytes(row: dict) -> str:
+    peak = row.get("peak_bytes") or row.get("predicted_bytes")
+    return "–" if peak is None else f"{peak / 2**20:.1f} MiB"
+
+
+def main() -> None:
+    """Rewrite or check the README."""
+    readme = ROOT / "README.md"
+    old = readme.read_text()
+    new = filled(old)
+    if "--check" in sys.argv:
+        sys.exit(new != old)
+    readme.write_text(new)
+
+
+if __name__ == "__main__":
+    main()

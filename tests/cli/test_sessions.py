@@ -1,0 +1,90 @@
+"""Runs in several sessions: what the record says afterwards, and what is made up for."""
+
+import json
+
+import numpy as np
+import pytest
+from command_line import SMALL, ok
+
+from deepclust_accel import fitting, ops
+from deepclust_accel.engine.engine import Engine
+
+
+@pytest.fixture
+def cut(rows, tmp_path, monkeypatch):
+    """A fit that was interrupted in its second joint epoch, after a snapshot of the stages before."""
+    original = Engine._epoch
+
+    def interrupted(self, method, nets, parts, stage, index, epoch, *rest):
+        if stage.name == "joint" and epoch == 1:
+            raise MemoryError
+        return original(self, method, nets, parts, stage, index, epoch, *rest)
+
+    arguments = ["fit", "dvae", rows / "x.npz", "-k", 2, "--out", tmp_path / "r", *SMALL]
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "_epoch", interrupted)
+        with pytest.raises(AssertionError, match="memory"):
+            ok(*arguments)
+    return arguments, tmp_path / "r" / "run.json"
+
+
+def test_a_resumed_run_keeps_its_command_and_its_date(cut):
+    arguments, path = cut
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"created": "then"}))
+    ok(*arguments, "--resume")
+    after = json.loads(path.read_text())
+    assert after["command"] == record["command"] and "--resume" not in after["command"] and after["created"] == "then"
+    assert (record["device"], after["device"]) == ("auto", str(fitting.Runtime().device))
+    assert after["origins"]["n_clusters"] == "command line" and after["origins"]["seed"] == "default"
+    assert after["origins"]["scaling"] == "data set"
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_kernels_of_every_session_are_told(cut, killed):
+    arguments, path = cut
+    record = json.loads(path.read_text())
+    assert record["status"] == "running" and record["kernels"]["wasserstein_similarity"]["calls"] == 1
+    if killed:
+        del record["kernels"]
+        path.write_text(json.dumps(record))
+    with ops.backend("reference"):
+        ok(*arguments, "--resume")
+    kernels = json.loads(path.read_text())["kernels"]
+    assert kernels["wasserstein_similarity"]["kernel"] == "reference"
+    if killed:
+        assert kernels["an earlier session"]["kernel"] == "unknown"
+    elif record["kernels"]["wasserstein_similarity"]["kernel"] == "native":
+        assert "native before it was interrupted" in kernels["wasserstein_similarity"]["why"]
+
+
+def test_a_finished_run_without_a_page_gets_one(rows, tmp_path):
+    arguments = ["fit", "kmeans", rows / "x.npz", "-k", 2, "--out", tmp_path / "r"]
+    ok(*arguments)
+    page = tmp_path / "r" / "report.html"
+    before = page.read_text()
+    page.unlink()
+    (tmp_path / "r" / "checkpoint").mkdir()
+    (tmp_path / "r" / "checkpoint" / "checkpoint.json").write_text("{}")
+    assert "nothing to resume" in ok(*arguments, "--resume").stderr
+    assert page.read_text() == before and not (tmp_path / "r" / "checkpoint").exists()
+
+
+def test_rows_are_read_once_to_assign_them(rows, tmp_path, monkeypatch):
+    passes, original = [], fitting.Model.apply
+    monkeypatch.setattr(fitting.Model, "apply", lambda *a: passes.append(1) or original(*a))
+    ok("fit", "kmeans", rows / "x.npy", "-k", 2, "--out", tmp_path / "r")
+    assert len(passes) == 1
+
+
+@pytest.mark.parametrize("kind", ["text", "bool", "column", "npz", "csv"])
+def test_labels_come_in_many_forms(rows, tmp_path, kind):
+    y, path = np.repeat([0, 1], 60), tmp_path / ("y.npz" if kind == "npz" else "y.csv" if kind == "csv" else "y.npy")
+    if kind == "npz":
+        np.savez(path, X=np.load(rows / "x.npy"), y=y)
+    elif kind == "csv":
+        np.savetxt(path, y)
+    else:
+        np.save(path, {"text": np.array(["no", "yes"])[y], "bool": y > 0, "column": y[:, None]}[kind])
+    done = ok("fit", "kmeans", rows / "x.npy", "-k", 2, "--labels", path, "--out", tmp_path / "r", "--json")
+    assert json.loads(done.stdout)["scores"]["acc"] == 1.0

@@ -1,0 +1,101 @@
+"""The run folder when the disk does not play along."""
+
+import json
+import os
+import subprocess
+
+import numpy as np
+import pytest
+
+from deepclust_accel import DeepClusterer, runs
+from deepclust_accel.cli import main
+from deepclust_accel.errors import OutputError, ResumeError
+
+X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+
+
+@pytest.fixture(params=["full", "read-only"])
+def disk(request, tmp_path):
+    """A disk of its own that takes folders but no bytes, or nothing at all."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", place]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs leave to mount a disk")
+    try:
+        if request.param == "full":
+            (place / "ballast").write_bytes(bytes(12288))  # 16 KiB less one page for the folder's root
+            with pytest.raises(OSError), open(place / "more", "wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+        else:
+            subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def test_a_fit_on_such_a_disk_is_refused_and_leaves_nothing(disk, tmp_path, monkeypatch, capsys):
+    np.save(tmp_path / "x.npy", X)
+    before = sorted(disk.iterdir())
+    arguments = ["fit", "kmeans", str(tmp_path / "x.npy"), "-k", "2", "--out", str(disk / "a" / "run")]
+    monkeypatch.setattr("sys.argv", ["dcaccel", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2 and "choose another --out" in capsys.readouterr().err
+    assert sorted(disk.iterdir()) == before
+
+
+def test_a_disk_that_fills_up_later_keeps_the_run_resumable(tmp_path, monkeypatch, capsys):
+    np.save(tmp_path / "x.npy", X)
+    arguments = ["fit", "kmeans", str(tmp_path / "x.npy"), "-k", "2", "--out", str(tmp_path / "run")]
+
+    def run(*more):
+        monkeypatch.setattr("sys.argv", ["dcaccel", *arguments, *more])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code
+
+    original = os.replace
+
+    def full(source, target):
+        if str(target).endswith("probabilities.npy"):
+            raise OSError(28, "No space left on device")
+        return original(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        assert run() == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert not [p for p in (tmp_path / "run").rglob("*") if p.name.endswith((".tmp", ".probe"))]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "running"
+    assert run("--resume") == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_claim_that_fails_leaves_nothing(tmp_path, monkeypatch, there):
+    folder = tmp_path / "a" / "b"
+    if there:
+        folder.mkdir(parents=True)
+
+    def full(path, data):
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs.Path, "write_bytes", full)
+    with pytest.raises(OutputError, match="No space"):
+        runs.claim(folder)
+    assert folder.exists() == there == (tmp_path / "a").exists() and (not there or not list(folder.iterdir()))
+
+
+def test_a_save_that_is_cut_off_can_be_told(tmp_path, monkeypatch):
+    model = DeepClusterer("kmeans", 2, random_state=0).fit(X)
+    monkeypatch.setattr(runs, "write_array", lambda *a: (_ for _ in ()).throw(OutputError("full")))
+    with pytest.raises(OutputError):
+        model.save(tmp_path / "m")
+    monkeypatch.undo()
+    with pytest.raises(ResumeError, match="finished run, got one that was interrupted"):
+        DeepClusterer.load(tmp_path / "m")
+    model.save(tmp_path / "m", overwrite=True)
+    assert np.array_equal(DeepClusterer.load(tmp_path / "m").predict(X), model.labels_)
