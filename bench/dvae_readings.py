@@ -56,7 +56,8 @@ def table(cells: list[dict]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for data in sorted({c["data"] for c in cells}):
-        base = statistics.mean(c["acc"] for c in cells if (c["data"], c["reading"]) == (data, "ae-kmeans"))
+        accuracies = [c["acc"] for c in cells if (c["data"], c["reading"]) == (data, "ae-kmeans")]
+        base = statistics.mean(accuracies) if accuracies else float("nan")
         for reading in READINGS:
             rows = [c for c in cells if (c["data"], c["reading"]) == (data, reading)]
             if rows:

@@ -21,8 +21,14 @@ def kernel(request):
             yield request.param
         return
     if request.param not in ops.instruction_sets():
-        pytest.skip(f"{request.param}: " + (ops.report()["wasserstein_similarity"]["cpu"] if not ops.instruction_sets()
-                                            else "this CPU does not have it"))
+        pytest.skip(
+            f"{request.param}: "
+            + (
+                ops.report()["wasserstein_similarity"]["cpu"]
+                if not ops.instruction_sets()
+                else "this CPU does not have it"
+            )
+        )
     before = ops.instruction_set()
     ops.set_instruction_set(request.param)
     with ops.backend("native"):
