@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from typing import TYPE_CHECKING, Any
 
 from deepclust_accel.bench.record import threads
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _MIB = 2**20
 _COLORS = {"native": "#1b6ca8", "reference": "#8a8a8a", "eager": "#c8553d", "compile": "#e0a030", "keops": "#5b8e55"}
@@ -17,6 +16,8 @@ _COLORS = {"native": "#1b6ca8", "reference": "#8a8a8a", "eager": "#c8553d", "com
 
 def draw(results: dict[str, Any]) -> bytes:
     """Return the picture as PNG; results as `kernels.measure` gives them."""
+    from matplotlib.figure import Figure
+
     operators = results["settings"]["operators"]
     figure = Figure(figsize=(11, 4.6 * len(operators)), layout="constrained")
     sizes = sorted(results["settings"]["rows"])
@@ -74,6 +75,8 @@ def _draw_memory(axes: Axes, name: str, entries: list[dict[str, Any]]) -> None:
 
 
 def _label(axes: Axes, title: str, unit: str, sizes: list[int]) -> None:
+    from matplotlib.ticker import NullFormatter
+
     axes.set(xscale="log", yscale="log", title=title, xlabel="rows N", ylabel=unit)
     axes.title.set_fontsize(10)
     axes.set_xticks(sizes, [f"{n:,}" for n in sizes])

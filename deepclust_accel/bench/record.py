@@ -68,12 +68,14 @@ def write(
         advice = "choose another --out"
         raise OutputError(f"{folder}: expected a folder to write into, got {error.strerror}; {advice}") from error
     write_atomic(folder / "results.json", (json.dumps(results, indent=1, allow_nan=False) + "\n").encode())
+    from deepclust_accel.bench.plot import draw
+
     try:
-        from deepclust_accel.bench.plot import draw
+        picture = draw(results)
     except ImportError as error:
         say(f"no time.png: {error}; pip install matplotlib (results.json is written)")
         return
-    write_atomic(folder / "time.png", draw(results))
+    write_atomic(folder / "time.png", picture)
 
 
 def threads(machine: dict[str, Any]) -> str:

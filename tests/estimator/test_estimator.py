@@ -20,7 +20,15 @@ from deepclust_accel.errors import ArgumentError, DataError, OutputError, Plugin
 from deepclust_accel.methods.dvae import DvaeParams
 
 QUICK = {"hidden": (16,), "latent_dim": 3, "layer_epochs": 1, "pretrain_epochs": 2}
-QUICK_DVAE = {**QUICK, "pretrain_epochs": 30, "epochs": 3, "warmup_epochs": 1, "classifier_steps": 100, "n_init": 2}
+QUICK_DVAE = {
+    **QUICK,
+    "hidden": (64,),
+    "pretrain_epochs": 60,
+    "epochs": 3,
+    "warmup_epochs": 1,
+    "classifier_steps": 300,
+    "n_init": 2,
+}
 
 
 @pytest.fixture(scope="module")
