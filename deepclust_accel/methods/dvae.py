@@ -27,7 +27,7 @@ __all__ = ["Dvae", "DvaeParams"]
 
 @dataclass
 class DvaeParams(AutoencoderParams):
-    """Settings of dvae; defaults are the paper's where it states them, and say so where it does not."""
+    """Settings of dvae; where a default is not the paper's, its help says what the paper has or that it is silent."""
 
     batch_size: int = param(300, "rows per step; the similarity loss is over all pairs of them", unit="rows", low=1)
     n_init: int = param(20, "restarts of the k-means that gives the pseudo-labels", low=1)
@@ -37,7 +37,9 @@ class DvaeParams(AutoencoderParams):
     classifier_learning_rate: float = param(1e-2, "Adam's rate for it (not in the paper)", above=0)
     epochs: int = param(80, "epochs of joint training (not in the paper)", unit="epochs", low=0)
     warmup_epochs: int = param(50, "joint epochs before the similarity loss joins, the paper's T", unit="epochs", low=0)
-    learning_rate: float = param(2e-3, "Adam's rate at the start of joint training", above=0)
+    learning_rate: float = param(
+        1e-3, "Adam's rate at the start of joint training; the paper's 0.002 can undo the initialisation", above=0
+    )
     decay: float = param(0.9, "factor on the rate every decay_epochs", above=0, high=1)
     decay_epochs: int = param(10, "epochs between two decays of the rate", unit="epochs", low=1)
     adam_eps: float = param(1e-4, "Adam's eps (VaDE's code)", above=0)
