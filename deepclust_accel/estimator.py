@@ -36,7 +36,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
             is what the command line does, and "none" for everything else.
         batch_size: rows per step, for every setting of the method whose name ends in batch_size; None for its own.
         device: "auto", "cpu", "cuda" or "cuda:<number>".
-        precision: "32-true", "bf16-mixed" or "64-true".
+        precision: "32-true" or "bf16-mixed".
         checkpoint: folder for snapshots while a fit is under way; a fit that finds one there continues it. Needs a
             random_state. None for no snapshots.
         random_state: a whole number, a NumPy RandomState, or None for another seed at every fit. Global generators are

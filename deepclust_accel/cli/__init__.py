@@ -17,6 +17,7 @@ __all__ = ["app", "main"]
 _NO_MEMORY = ("allocate memory", "enough memory", "out of memory", "calculation overflowed", "Overflow when unpacking")
 
 app = typer.Typer(
+    rich_markup_mode=None,
     name="dcaccel",
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -55,7 +56,9 @@ def main() -> None:
             _stop("memory: expected enough for this step, got less; lower batch_size, the widths or the rows", 2)
         _stop(f"defect: {type(problem).__name__}: {problem}; run again with --debug and report what it prints", 1)
     if code == 130:  # typer's code for Ctrl-C
-        say("dcaccel: interrupted; a fit goes on where it stopped with the same command and --resume")
+        say(
+            "dcaccel: interrupted; the same fit with --resume goes on from its last snapshot (every 30 s, and after a stage)"
+        )
     sys.exit(code)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from deepclust_accel.cli.output import Debug, Json, emit, say
 
-app = typer.Typer(help="Measure speed and memory side by side with the alternatives.")
+app = typer.Typer(rich_markup_mode=None, help="Measure speed and memory side by side with the alternatives.")
 
 
 @app.callback()

@@ -50,7 +50,7 @@ Labels = Annotated[
 ]
 EpochsScale = Annotated[float | None, typer.Option("--epochs-scale", help="Multiply every number of epochs.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:<number>.")]
-Precision = Annotated[str | None, typer.Option("--precision", help="32-true, bf16-mixed or 64-true.")]
+Precision = Annotated[str | None, typer.Option("--precision", help="32-true or bf16-mixed.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
 

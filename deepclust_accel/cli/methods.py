@@ -12,7 +12,7 @@ from deepclust_accel.cli.output import Debug, Json, emit, table
 from deepclust_accel.config import describe
 from deepclust_accel.methods import registry
 
-app = typer.Typer(help="List methods, or show one with its settings.")
+app = typer.Typer(rich_markup_mode=None, help="List methods, or show one with its settings.")
 
 
 @app.command("list")

@@ -34,7 +34,7 @@ def predict(
 
     from deepclust_accel import metrics, runs
 
-    _check_targets(out, probabilities)
+    _check_targets(run, data, out, probabilities)
     model, source, truth = _load(run, data, device)
     table = model.probabilities(source)
     labels = table.argmax(1).astype(np.int64)
@@ -66,7 +66,7 @@ def embed(
     """Write the codes that the model in RUN gives to the rows of DATA."""
     from deepclust_accel import runs
 
-    _check_targets(out)
+    _check_targets(run, data, out)
     model, source, _ = _load(run, data, device)
     codes = model.embed(source)
     runs.write_array(out, codes)
@@ -78,10 +78,21 @@ def embed(
     )
 
 
-def _check_targets(*paths: Path | None) -> None:
-    """Refuse files that cannot be written, before any work."""
-    for path in paths:
-        if path is not None and (os.path.isdir(path) or not os.access(path.parent, os.W_OK | os.X_OK)):
+def _check_targets(run: Path, data: str, *paths: Path | None) -> None:
+    """Refuse files that cannot be written or that hold something else of value, before any work."""
+    wanted = [path for path in paths if path is not None]
+    if len({os.path.realpath(path) for path in wanted}) < len(wanted):
+        raise OutputError(f"{wanted[0]}: expected a file for each result, got one for two; choose another path")
+    for path in wanted:
+        kept = "the data" if os.path.exists(data) and os.path.realpath(path) == os.path.realpath(data) else ""
+        if os.path.realpath(path.parent) == os.path.realpath(run):
+            kept = "a place in the run folder"
+        elif path.exists() and not path.is_file() and not path.is_dir():
+            kept = "a device"
+        if kept:
+            raise OutputError(f"{path}: expected a file that may be replaced, got {kept}; choose another path")
+    for path in wanted:
+        if os.path.isdir(path) or not os.access(path.parent, os.W_OK | os.X_OK):
             found = "a folder" if os.path.isdir(path) else "a place that cannot be written"
             raise OutputError(f"{path}: expected a file in an existing folder, got {found}; choose another path")
 

@@ -219,7 +219,7 @@ def _fetch(entry: NamedSet) -> tuple[np.ndarray, np.ndarray]:
         # scikit-learn offers no timeout of its own, and a silent network would hold us for minutes
         socket.setdefaulttimeout(_TIMEOUT_SECONDS)
         fetched = fetch_openml(
-            data_id=entry.openml, as_frame=False, parser="liac-arff", cache=False, n_retries=1, delay=0.0
+            data_id=entry.openml, as_frame=False, parser="liac-arff", cache=False, n_retries=1, delay=0.1
         )
     except Exception as cause:  # no network, HTTP errors, a changed format: all mended in the same way
         reason = " ".join(str(cause).split())[:160]

@@ -163,11 +163,8 @@ def test_methods_show_documents_every_setting():
 
 def test_doctor_checks_every_operator():
     found = json.loads(ok("doctor", "--json").stdout)
-    assert (
-        found["healthy"]
-        and found["operators"][0]["operator"] == "wasserstein_similarity"
-        and found["operators"][0]["agrees"]
-    )
+    assert found["healthy"] and all(row["agrees"] for row in found["operators"])
+    assert {row["operator"] for row in found["operators"]} == {"t_similarity", "wasserstein_similarity"}
 
 
 def test_doctor_fails_when_an_operator_disagrees(tmp_path):
@@ -228,3 +225,20 @@ def test_the_reference_can_be_asked_for(rows, tmp_path):
     )
     used = json.loads(done.stdout)["kernels"]["wasserstein_similarity"]
     assert used["kernel"] == "reference" and "DCACCEL_BACKEND" in used["why"]
+
+
+def test_results_do_not_replace_what_is_of_value(tmp_path):
+    data, out = tmp_path / "x.npy", tmp_path / "run"
+    np.save(data, np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32))
+    before = data.read_bytes()
+    ok("fit", "kmeans", str(data), "-k", "2", "--out", str(out))
+    targets = [
+        ([str(data)], "the data"),
+        ([str(out / "model.safetensors")], "a place in the run folder"),
+        (["/dev/null"], "a device"),
+        ([str(tmp_path / "a.npy"), "--probabilities", str(tmp_path / "a.npy")], "one for two"),
+    ]
+    for target, got in targets:
+        done = dcaccel("predict", str(out), str(data), "--out", *target)
+        assert done.returncode == 2 and f"got {got}; choose another path" in done.stderr, done.stderr
+    assert data.read_bytes() == before and not os.path.isfile("/dev/null")

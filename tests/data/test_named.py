@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import sklearn.datasets
+from sklearn.datasets import fetch_openml
+from sklearn.utils._param_validation import validate_params
 
 from deepclust_accel.data import check_finite, describe, names, open_data
 from deepclust_accel.data.named import load
@@ -91,8 +93,14 @@ def test_fetched_once_checked_compacted_and_kept(places, monkeypatch):
     rows, labels = pendigits()
     calls = []
 
-    def fetch(data_id, **options):
-        calls.append((data_id, options["as_frame"]))
+    check = validate_params(fetch_openml._skl_parameter_constraints, prefer_skip_nested_validation=True)
+
+    @check  # what scikit-learn itself refuses must not pass here
+    def fetch(
+        name=None, *, version="active", data_id=None, data_home=None, target_column="default-target", cache=True,
+        return_X_y=False, as_frame="auto", n_retries=3, delay=1.0, parser="auto", read_csv_kwargs=None,
+    ):  # fmt: skip
+        calls.append((data_id, as_frame))
         return SimpleNamespace(data=rows.astype(np.float64), target=(labels + 1).astype(str).astype(object))
 
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch)
