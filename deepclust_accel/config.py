@@ -70,7 +70,7 @@ def resolve(cls: type, layers: Iterable[tuple[str, Mapping[str, Any]]]) -> tuple
     origin = {f.name: "default" for f in fields(cls)}
     for label, mapping in layers:
         for key, value in mapping.items():
-            name = key.replace("-", "_")
+            name = str(key).replace("-", "_")
             merged[name], origin[name] = value, label
     return from_mapping(cls, merged), origin
 
@@ -84,9 +84,9 @@ def from_mapping(cls: type, mapping: Mapping[str, Any]) -> Any:
     hints, known = typing.get_type_hints(cls), {f.name: f for f in fields(cls)}
     values, problems = {}, []
     for key, value in mapping.items():
-        name = key.replace("-", "_")
+        name = str(key).replace("-", "_")
         if name not in known:
-            problems.append(_unknown(cls.__name__, key, list(known)))
+            problems.append(_unknown(cls.__name__, str(key), list(known)))
             continue
         try:
             values[name] = _coerce(value, hints[name])

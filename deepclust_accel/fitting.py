@@ -204,6 +204,10 @@ def fit(
     runtime = Runtime(settings.device, settings.precision)
     _check_backend(runtime.device.type)
     low, high = check_finite(source)
+    if settings.scaling == "none" and 0 < high - low < 2**-20 * max(abs(low), abs(high)):
+        raise DataError(
+            f"data: expected differences that float32 can hold, got values from {low!r} to {high!r}; use --scaling standard"
+        )
     scaling = Scaling.fit(settings.scaling, source)
     spec = replace(spec, unit_range=settings.scaling == "unit" or settings.scaling == "none" and 0 <= low and high <= 1)
     method = build(settings, spec)

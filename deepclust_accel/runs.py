@@ -15,7 +15,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,27 @@ def claim(folder: Path, *, resume: bool = False, overwrite: bool = False, dry: b
         ) from cause
 
 
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder; OutputError when one is at work there. Without effect on Windows."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as cause:
+        raise OutputError(
+            f"{folder}: expected a folder of our own, got one that another process is writing; wait for it or choose "
+            "another --out"
+        ) from cause
+    finally:
+        os.close(handle)
+
+
 def _try_writing(folder: Path) -> None:
     """Make the folder and write to it; where that fails, nothing new is left."""
     missing, probe = [p for p in (folder, *folder.parents) if not p.exists()], folder / f".{os.getpid()}.probe"
@@ -130,7 +151,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_bytes())
         schema = (record["schema"], record["version"])
-    except (OSError, ValueError, KeyError, TypeError) as cause:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as cause:
         raise ResumeError(f"{path}: expected a run record, got {type(cause).__name__}: {cause}; fit again") from cause
     if schema != (SCHEMA, VERSION):
         raise ResumeError(
@@ -181,8 +202,15 @@ def load_model(folder: str | Path, device: str = "auto") -> Model:
         tensors = load_tensors(data)
         spec = DataSpec(tuple(saved["spec"]["shape"]), saved["spec"]["rows"], bool(saved["spec"]["unit_range"]))
         method, k = str(saved["method"]), int(saved["n_clusters"])
-        params, scaling, seed, precision = saved["params"], saved["scaling"], int(saved["seed"]), saved["precision"]
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as cause:
+        params, scaling, seed, precision = (
+            dict(saved["params"]),
+            saved["scaling"],
+            int(saved["seed"]),
+            saved["precision"],
+        )
+        if k < 1 or not all(isinstance(n, int) and n > 0 for n in spec.shape):
+            raise ValueError(f"{k} clusters, shape {spec.shape}")
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as cause:
         raise ResumeError(
             f"{folder}: expected a saved model, got {type(cause).__name__}: {cause}; fit again"
         ) from cause
@@ -219,7 +247,10 @@ def read_history(folder: Path) -> list[dict]:
     """Read history.jsonl; empty when there is none."""
     path = folder / HISTORY
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        records = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        if not all(isinstance(record, dict) and {"stage", "epoch"} <= set(record) for record in records):
+            raise ValueError("a line without stage and epoch")
+        return records
     except (OSError, ValueError) as cause:
         raise ResumeError(f"{path}: expected a JSON object a line, got {cause}; fit again") from cause
 

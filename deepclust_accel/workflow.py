@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,14 +83,19 @@ def run_fit(
     }
     runs.claim(request.out, resume=request.resume, overwrite=request.overwrite, dry=True)
     earlier = runs.read_record(request.out) if request.resume and (request.out / runs.RECORD).exists() else None
-    if earlier and earlier.get("status") == "finished":
+    if earlier:
         _check_same(earlier, settings, data)
+    if earlier and earlier.get("status") == "finished":
+        runs.load_model(request.out)  # "nothing to resume" is said only of a run that is whole
+        for name in ("labels.npy", "probabilities.npy"):
+            runs.read_array(request.out / name)
         _complete(request)
         say(f"{request.out}: this run is finished; nothing to resume")
         return earlier
     started |= {key: earlier[key] for key in ("created", "command") if earlier and key in earlier}
-    result, kernels = _fit(request, settings, data, started, earlier, watcher(sys.stderr, quiet))
-    return _finish(request, started | {"kernels": kernels}, result, data, truth)
+    with ExitStack() as held:
+        result, kernels = _fit(request, settings, data, started, earlier, watcher(sys.stderr, quiet), held)
+        return _finish(request, started | {"kernels": kernels}, result, data, truth)
 
 
 def _fit(
@@ -100,14 +105,23 @@ def _fit(
     started: Mapping[str, Any],
     earlier: Mapping[str, Any] | None,
     shown: Watcher,
+    held: ExitStack,
 ) -> tuple[FitResult, dict[str, Any]]:
-    """Fit, and say which kernels that took; a fit that is interrupted notes them in run.json."""
+    """Fit, and say which kernels that took; a fit that is interrupted notes them in run.json.
+
+    From the first write on the folder is ours until ``held`` is closed.
+    """
     used, begun, snapshots = {}, False, Checkpoint(request.out / runs.CHECKPOINT, {})
     before = _kernels_before(earlier) if earlier and snapshots.exists() else {}
 
     def begin() -> None:
         nonlocal begun
+        there = request.out.is_dir()
+        if there:  # hold it before anything in it is cleared
+            held.enter_context(runs.hold(request.out))
         runs.claim(request.out, resume=request.resume, overwrite=request.overwrite)
+        if not there:
+            held.enter_context(runs.hold(request.out))
         if not snapshots.exists():
             runs.write_record(request.out, started)
         begun = True
@@ -123,8 +137,10 @@ def _fit(
             on_start=begin,
             kernels=used,
         )
-    except BaseException:
-        if begun:
+    except BaseException as cause:
+        if begun and isinstance(cause, DcaccelError) and not earlier and not snapshots.exists():
+            runs.clear(request.out)  # nothing to resume from: the corrected command shall not be in its own way
+        elif begun:
             with suppress(DcaccelError):  # the disk may be what ended it
                 runs.write_record(request.out, runs.read_record(request.out) | {"kernels": _merged(before, used)})
         raise
@@ -185,7 +201,7 @@ def _description(settings: Settings, origin: Mapping[str, str], data: Data, requ
 
 
 def _check_same(record: Mapping[str, Any], settings: Settings, data: Data) -> None:
-    """Refuse to take a finished run for another one."""
+    """Refuse to take a run for another one."""
     now = {
         "method": settings.method,
         "n_clusters": settings.n_clusters,
@@ -194,7 +210,16 @@ def _check_same(record: Mapping[str, Any], settings: Settings, data: Data) -> No
         "params": to_mapping(settings.params),
         "data": fingerprint(data.source),
     }
-    saved = {key: record["model"].get(key) for key in now} | {"data": record.get("data", {}).get("fingerprint")}
+    try:
+        saved = {key: record[key] for key in ("method", "n_clusters", "seed", "scaling")}
+        saved |= {
+            "params": {name: entry["value"] for name, entry in record["params"].items()},
+            "data": record["data"]["fingerprint"],
+        }
+    except (KeyError, TypeError, AttributeError) as cause:
+        raise ResumeError(
+            f"{runs.RECORD}: expected the record of a run, got one without {cause}; start anew with --overwrite"
+        ) from cause
     compare(saved, now)
 
 
@@ -222,6 +247,7 @@ def _finish(
             "assign": round(time.monotonic() - begin, 3),
         },
         "scores": None if truth is None else metrics.scores(truth, labels),
+        "clusters_used": len(np.unique(labels)),
         "label_free": metrics.label_free(codes, labels, seed=0),
         "model": runs.save_model(out, result.model),
         "report": str(out / "report.html"),
@@ -249,14 +275,21 @@ def redraw(folder: Path, where: str | None = None) -> Path:
         raise DataError(
             f"{where or record['data']['spec']}: expected the rows of this run, got others; give theirs with --data"
         )
+    labels, probabilities = (runs.read_array(folder / name) for name in ("labels.npy", "probabilities.npy"))
+    rows, k = data.source.spec.rows, model.settings.n_clusters
+    if labels.shape != (rows,) or probabilities.shape != (rows, k) or not ((labels >= 0) & (labels < k)).all():
+        raise ResumeError(
+            f"{folder}: expected {rows} labels below {k} and their probabilities, got {labels.shape} and "
+            f"{probabilities.shape}; fit again"
+        )
     labels_path = record.get("labels")
     truth = open_labels(None if labels_path is None else Path(labels_path), data)
     return report.write(
         folder,
         record,
         runs.read_history(folder),
-        runs.read_array(folder / "labels.npy"),
-        runs.read_array(folder / "probabilities.npy"),
+        labels,
+        probabilities,
         model.embed(data.source),
         data,
         truth,

@@ -188,12 +188,15 @@ std::tuple<Tensor, Tensor> gradients(const Tensor& z, const Tensor& e, const Ten
 }
 
 std::tuple<Tensor, Tensor> t_similarity_cpu(Tensor z, Tensor e, double dof_z, double dof_e, bool rows, bool diagonal) {
+  expect_pairs(z, e);
   const Options options{dof_z, dof_e, rows, diagonal};
   return z.scalar_type() == ScalarType::Float ? loss<float>(z, e, options) : loss<double>(z, e, options);
 }
 
 std::tuple<Tensor, Tensor> t_similarity_bwd_cpu(Tensor z, Tensor e, Tensor state, Tensor grad, double dof_z,
                                                 double dof_e, bool rows, bool diagonal, bool need_z, bool need_e) {
+  expect_pairs(z, e);
+  expect_kept(z, state, State<float>::size(z.size(0), z.size(1), e.size(1)), grad);
   const auto run = z.scalar_type() == ScalarType::Float ? gradients<float> : gradients<double>;
   return run(z, e, state, grad, {dof_z, dof_e, rows, diagonal}, need_z, need_e);
 }

@@ -51,9 +51,8 @@ Rows<T> rows_in(const Tensor& state, int64_t n, int64_t d, int64_t k) {
   return {{n, d + 2 * k + 1, static_cast<T*>(state.mutable_data_ptr())}, d, k};
 }
 
-template <class T>
-Tensor empty_state(int64_t n, int64_t d, int64_t k) {
-  return empty<T>({(n + kStateRows - 1) / kStateRows * kStateRows * (d + 2 * k + 1)});
+int64_t state_size(int64_t n, int64_t d, int64_t k) {
+  return (n + kStateRows - 1) / kStateRows * kStateRows * (d + 2 * k + 1);
 }
 
 template <class T>
@@ -121,7 +120,7 @@ template <class T>
 std::tuple<Tensor, Tensor> loss(const Tensor& mu_, const Tensor& sigma_, const Tensor& gamma_, bool mean_of_rows) {
   const Matrix<T> mu(mu_), sigma(sigma_), gamma(gamma_);
   const double n = mu.rows;
-  const Tensor out = empty<T>({}), state = empty_state<T>(mu.rows, 2 * mu.columns, gamma.columns);
+  const Tensor out = empty<T>({}), state = empty<T>({state_size(mu.rows, 2 * mu.columns, gamma.columns)});
   const Rows<T> rows = rows_in<T>(state, mu.rows, 2 * mu.columns, gamma.columns);
   const int64_t tiles = rows.tiles(), block = block_tiles(tiles);
   for_tiles(tiles, [&](int64_t tile) {
@@ -179,6 +178,8 @@ std::tuple<Tensor, Tensor, Tensor> gradients(const Tensor& mu, const Tensor& gam
 }
 
 std::tuple<Tensor, Tensor> wasserstein_similarity_cpu(Tensor mu, Tensor sigma, Tensor gamma, bool rows) {
+  expect_pairs(mu, sigma, gamma);
+  expect(mu.size(1) == sigma.size(1));
   return mu.scalar_type() == ScalarType::Float ? loss<float>(mu, sigma, gamma, rows)
                                                : loss<double>(mu, sigma, gamma, rows);
 }
@@ -187,6 +188,8 @@ std::tuple<Tensor, Tensor> wasserstein_similarity_cpu(Tensor mu, Tensor sigma, T
 std::tuple<Tensor, Tensor, Tensor> wasserstein_similarity_bwd_cpu(Tensor mu, Tensor, Tensor gamma, Tensor state,
                                                                   Tensor grad, bool rows, bool need_mu,
                                                                   bool need_sigma, bool need_gamma) {
+  expect_pairs(mu, gamma);
+  expect_kept(mu, state, state_size(mu.size(0), 2 * mu.size(1), gamma.size(1)), grad);
   const auto run = mu.scalar_type() == ScalarType::Float ? gradients<float> : gradients<double>;
   return run(mu, gamma, state, grad, rows, need_mu, need_sigma, need_gamma);
 }

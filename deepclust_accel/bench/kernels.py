@@ -16,10 +16,10 @@ from deepclust_accel.bench.gate import check
 from deepclust_accel.bench.harness import SLOW_S, Runner, gradient_step, interleave, matmul_step, quartiles, ratios
 from deepclust_accel.bench.machine import describe
 from deepclust_accel.bench.providers import PROVIDERS, Provider, first_line
-from deepclust_accel.bench.record import text, write
+from deepclust_accel.bench.record import prepare, text, write
 from deepclust_accel.errors import ArgumentError
 
-__all__ = ["PHASES", "measure", "parse_operators", "parse_providers", "parse_rows", "text", "write"]
+__all__ = ["PHASES", "measure", "parse_operators", "parse_providers", "parse_rows", "prepare", "text", "write"]
 
 PHASES = ("forward", "backward", "both")
 _BASELINE, _YARDSTICK = "native", "matmul"

@@ -54,6 +54,18 @@ def text(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def prepare(folder: Path) -> None:
+    """Make the folder, and see that a file can be written there; OutputError otherwise."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        advice = "choose another --out"
+        raise OutputError(f"{folder}: expected a folder to write into, got {error.strerror}; {advice}") from error
+
+
 def write(
     results: dict[str, Any], folder: Path, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr)
 ) -> None:
@@ -62,11 +74,7 @@ def write(
     Raises:
         OutputError: the folder cannot be made or written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        advice = "choose another --out"
-        raise OutputError(f"{folder}: expected a folder to write into, got {error.strerror}; {advice}") from error
+    prepare(folder)
     write_atomic(folder / "results.json", (json.dumps(results, indent=1, allow_nan=False) + "\n").encode())
     from deepclust_accel.bench.plot import draw
 

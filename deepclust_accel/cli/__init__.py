@@ -39,6 +39,9 @@ def _root() -> None:
 
 def main() -> None:
     """Run the command line; exit code 0 done, 1 a check failed or a defect of ours, 2 something to mend, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # None when it was closed
+            stream.reconfigure(errors="replace")  # a × on an ASCII terminal is no reason to fail
     try:
         code = app(standalone_mode=False, prog_name="dcaccel") or 0
     except (KeyboardInterrupt, typer.Abort):

@@ -32,6 +32,8 @@ def kernels(
     """Time every operator against eager PyTorch, torch.compile and KeOps, interleaved, after checking its results."""
     from deepclust_accel.bench import kernels as bench
 
+    if out is not None:
+        bench.prepare(out)  # before minutes of measuring
     results = bench.measure(
         bench.parse_rows(rows),
         operators=bench.parse_operators(operators),

@@ -107,7 +107,10 @@ def fit(
     record = run_fit(request, quiet=quiet, say=say)
     emit(
         "fit",
-        {key: record.get(key) for key in ("method", "n_clusters", "seed", "scores", "label_free", "seconds", "kernels")}
+        {
+            key: record.get(key)
+            for key in ("method", "n_clusters", "clusters_used", "seed", "scores", "label_free", "seconds", "kernels")
+        }
         | {"out": str(out), "report": record.get("report")},
         as_json,
         _summary(record, out),
@@ -124,6 +127,11 @@ def _summary(record: dict[str, Any], out: Path) -> str:
             + "  ".join(
                 f"{name} {value:.4g}" for name, value in record["label_free"].items() if isinstance(value, float)
             )
+        )
+    if record["clusters_used"] < record["n_clusters"]:
+        lines.append(
+            f"only {record['clusters_used']} of {record['n_clusters']} clusters have rows; train longer, try --scaling "
+            "standard or a smaller -k"
         )
     lines.append(f"{sum(record['seconds'].values()):.1f} s  results in {out}")
     if record.get("report"):

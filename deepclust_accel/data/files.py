@@ -183,7 +183,9 @@ def _header_lines(path: Path, what: str) -> int:
             entries = _entries(first)
             numeric = [entry for entry in entries if _is_number(entry)]
             if len(numeric) == len(entries):
+                _refuse_column_numbers(entries, number, what)
                 return 0
+            _refuse_labels(entries, what)
             if numeric or not any(entries):
                 bad = next(entry for entry in entries if not _is_number(entry))
                 raise DataError(
@@ -195,6 +197,25 @@ def _header_lines(path: Path, what: str) -> int:
             return number
     except UnicodeDecodeError as cause:
         raise DataError(f"{what}: expected UTF-8 text, got other bytes; save it as UTF-8") from cause
+
+
+def _refuse_column_numbers(entries: list[str], line: int, what: str) -> None:
+    """pandas writes 0, 1, 2 … for columns without names, which would pass for a row."""
+    if len(entries) > 1 and entries == [str(i) for i in range(len(entries))]:
+        raise DataError(
+            f"{what}: expected a row or names, got the column numbers 0 to {len(entries) - 1} in line {line}; delete that "
+            "line, or write the file with header=False"
+        )
+
+
+def _refuse_labels(names: list[str], what: str) -> None:
+    """A column of labels in a file of rows would be clustered with them."""
+    found = [name for name in names if name.strip().strip('"').lower() in ("label", "labels", "class", "target")]
+    if found:
+        raise DataError(
+            f"{what}: expected values to cluster, got a column named {found[0]!r}; take it out and give labels with "
+            "--labels, or rename it if it is none"
+        )
 
 
 def _first_bad_line(path: Path, header_lines: int) -> str | None:

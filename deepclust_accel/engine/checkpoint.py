@@ -24,6 +24,7 @@ __all__ = ["Checkpoint", "Snapshot", "compare", "pack", "unpack"]
 
 FORMAT = 1
 _INDEX = "checkpoint.json"
+_STATES = "state-[0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9].safetensors"
 
 
 @dataclass
@@ -62,7 +63,7 @@ class Checkpoint:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as cause:
             raise OutputError(f"{self.folder}: expected a folder for snapshots, got {cause.strerror}") from cause
-        old = list(self.folder.glob("state-*.safetensors"))
+        old = list(self.folder.glob(_STATES))
         write_atomic(self.folder / name, data)
         record = {
             "format": FORMAT,
@@ -113,7 +114,11 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete the snapshot; called when the run has ended and its results are written."""
         # with what a killed process left half-written
-        for path in [*self.folder.glob(f"*{_INDEX}*"), *self.folder.glob("*state-*.safetensors*")]:
+        for path in [
+            *self.folder.glob(f"*{_INDEX}*"),
+            *self.folder.glob(_STATES),
+            *self.folder.glob(f".{_STATES}.*.tmp"),
+        ]:
             path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()

@@ -13,6 +13,7 @@ from torch import nn
 
 from deepclust_accel.data.loader import Loader
 from deepclust_accel.engine.checkpoint import Checkpoint, Snapshot, pack, unpack
+from deepclust_accel.engine.interrupts import Interrupts
 from deepclust_accel.engine.monitor import History, Watcher
 from deepclust_accel.engine.run import Run
 from deepclust_accel.engine.runtime import Runtime
@@ -31,7 +32,7 @@ class Engine:
         seed: the run's seed; with equal inputs and thread count, equal seeds give bit-equal results.
         checkpoint: where snapshots go; None for none.
         save_seconds: a snapshot is written at an epoch boundary when this much time has passed since the last one, and at
-            every end of a stage.
+            every end of a stage. With snapshots, the first Ctrl-C or SIGTERM waits for the end of the epoch and takes one.
         history: receives a record an epoch.
         watcher: told about progress.
     """
@@ -69,8 +70,9 @@ class Engine:
         self._seconds, self._saved_at = dict(start.seconds), time.monotonic()
         run = Run(self._runtime, loader, self._seed)
         run.history = self._history.records
+        self._interrupts = Interrupts(self._checkpoint is not None)
         try:
-            with isolated(derive_seed(self._seed, "engine")):
+            with isolated(derive_seed(self._seed, "engine")), self._interrupts:
                 nets = self._runtime.networks(parts)
                 if start.tensors:
                     unpack(start, method, {})
@@ -105,15 +107,19 @@ class Engine:
             if start.tensors:
                 unpack(start, method, optimizers)
             for epoch in range(start.epoch, stage.epochs):
+                self._interrupts.patient = True
                 self._epoch(method, nets, parts, stage, index, epoch, optimizers, run)
                 self._seconds[stage.name] = before + time.monotonic() - begin
                 if stage.stop is not None and stage.stop(run):
                     break
                 if epoch + 1 < stage.epochs:
-                    self._save(Snapshot(index, epoch + 1, run.step), method, optimizers)
+                    self._save(Snapshot(index, epoch + 1, run.step), method, optimizers, self._interrupts.pending)
+                    self._interrupts.check()
         self._seconds[stage.name] = before + time.monotonic() - begin
         self._watcher.end_stage(self._seconds[stage.name])
         self._save(Snapshot(index + 1), method, {}, force=True)
+        self._interrupts.patient = False  # a pass can only be repeated whole, so there is nothing to wait for
+        self._interrupts.check()
 
     def _epoch(
         self,

@@ -144,9 +144,9 @@ class Bars(Watcher):
             self._progress = None
 
 
-def watcher(stream: TextIO, quiet: bool = False) -> Watcher:
+def watcher(stream: TextIO | None, quiet: bool = False) -> Watcher:
     """Bars on a terminal, lines elsewhere, nothing when quiet."""
-    if quiet:
+    if quiet or stream is None:  # None: stderr was closed before we started
         return Watcher()
     return Bars(stream) if stream.isatty() else Lines(stream)
 

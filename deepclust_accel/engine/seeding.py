@@ -6,6 +6,7 @@ Nothing about randomness needs to be stored in a checkpoint: an epoch that is ru
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,10 +21,17 @@ def derive_seed(*path: int | str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+# Torch's global generators are one thing for all threads: of two fits, one has to wait.
+_GENERATORS = threading.RLock()
+
+
 @contextmanager
 def isolated(seed: int) -> Iterator[None]:
-    """Seed torch's global generators inside the block and restore the caller's state afterwards."""
+    """Seed torch's global generators inside the block and restore the caller's state afterwards.
+
+    One thread at a time; others wait at the door.
+    """
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # manual_seed seeds all of them
-    with torch.random.fork_rng(devices=devices):
+    with _GENERATORS, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield

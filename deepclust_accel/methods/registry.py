@@ -65,6 +65,8 @@ def load(name: str) -> type:
     Raises:
         PluginError: unknown name (nearest one suggested), offered twice, import failure, or another api_version.
     """
+    if not isinstance(name, str):
+        raise PluginError(f"method: expected a name, got {name!r}; run 'dcaccel methods list'")
     if name in _local:
         return _checked(name, _local[name], "this process")
     found = _found()

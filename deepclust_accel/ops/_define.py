@@ -212,11 +212,17 @@ def _direct(packet: Any, save: Any, backward: Any) -> Callable[..., Any]:
 
     methods = {"forward": staticmethod(forward_and_save), "backward": staticmethod(backward)}
     function = type(packet.__name__, (torch.autograd.Function,), methods)
+    transformed = torch._C._are_functorch_transforms_active
 
     def call(*args: Any) -> Any:
         if torch.is_grad_enabled():
             for x in args:  # any() with a generator takes three times as long
                 if isinstance(x, torch.Tensor) and x.requires_grad:
+                    if transformed():
+                        raise RuntimeError(
+                            f"{packet.__name__}: expected torch.autograd, got torch.func on a compiled kernel; "
+                            "wrap the call in ops.backend('reference'), which is plain PyTorch"
+                        )
                     return function.apply(*args)
         return forward(*args)
 

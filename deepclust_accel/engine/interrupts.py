@@ -1,0 +1,54 @@
+"""Ctrl-C and SIGTERM: the first one waits for the end of the epoch, so that a snapshot can be taken there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+__all__ = ["Interrupts"]
+
+_WAITING = b"\nstopping at the end of this epoch, to resume from there; once more stops at once\n"
+
+
+class Interrupts:
+    """Catches SIGINT and SIGTERM inside a ``with`` block; only the main thread of a process can.
+
+    A signal is put off while ``patient`` is true, the second one no more. `check` raises what was put off:
+    KeyboardInterrupt, or SystemExit(143) for SIGTERM.
+    """
+
+    def __init__(self, active: bool):
+        self.patient, self._got = False, 0
+        self._active = active and threading.current_thread() is threading.main_thread()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if self._active:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a signal was put off."""
+        return self._got != 0
+
+    def check(self) -> None:
+        """Raise what was put off."""
+        if self._got == signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM)
+        if self._got:
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        again, self._got = self.pending, number
+        if again or not self.patient:
+            self.check()
+        os.write(2, _WAITING)  # print is not safe in a handler
