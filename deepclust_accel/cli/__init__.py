@@ -59,9 +59,8 @@ def main() -> None:
             _stop("memory: expected enough for this step, got less; lower batch_size, the widths or the rows", 2)
         _stop(f"defect: {type(problem).__name__}: {problem}; run again with --debug and report what it prints", 1)
     if code == 130:  # typer's code for Ctrl-C
-        say(
-            "dcaccel: interrupted; the same fit with --resume goes on from its last snapshot (every 30 s, and after a stage)"
-        )
+        resume = "; the same command with --resume goes on from the last snapshot" if sys.argv[1:2] == ["fit"] else ""
+        say(f"dcaccel: interrupted{resume}")
     sys.exit(code)
 
 

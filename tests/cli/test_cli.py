@@ -231,14 +231,15 @@ def test_results_do_not_replace_what_is_of_value(tmp_path):
     data, out = tmp_path / "x.npy", tmp_path / "run"
     np.save(data, np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32))
     before = data.read_bytes()
+    os.mkfifo(tmp_path / "pipe")  # stands for /dev/null, which a failing test run by root would replace
     ok("fit", "kmeans", str(data), "-k", "2", "--out", str(out))
     targets = [
         ([str(data)], "the data"),
         ([str(out / "model.safetensors")], "a place in the run folder"),
-        (["/dev/null"], "a device"),
+        ([str(tmp_path / "pipe")], "a device"),
         ([str(tmp_path / "a.npy"), "--probabilities", str(tmp_path / "a.npy")], "one for two"),
     ]
     for target, got in targets:
         done = dcaccel("predict", str(out), str(data), "--out", *target)
         assert done.returncode == 2 and f"got {got}; choose another path" in done.stderr, done.stderr
-    assert data.read_bytes() == before and not os.path.isfile("/dev/null")
+    assert data.read_bytes() == before and not (tmp_path / "pipe").is_file()

@@ -327,3 +327,18 @@ def test_constant_data_are_one_point():
     X = np.full((20, 4), 3.0, np.float32)
     for method in ("dvae", "ae-kmeans", "kmeans", "gmm", "pca-kmeans"):
         assert len(set(quick(method, n_clusters=2).fit_predict(X))) == 1
+
+
+def test_fits_in_threads_equal_those_one_after_the_other():
+    from concurrent.futures import ThreadPoolExecutor
+
+    rows = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
+
+    def codes(seed):
+        params = {"hidden": (16,), "latent_dim": 2, "pretrain_epochs": 4}
+        return DeepClusterer("ae-kmeans", 3, params=params, random_state=seed).fit(rows).transform(rows)
+
+    alone = [codes(seed) for seed in (0, 1, 0, 1)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(codes, (0, 1, 0, 1)))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))

@@ -97,3 +97,38 @@ def test_an_operator_without_derivative_raises_instead_of_guessing():
         double(x).sum().backward()
     assert torch.equal(x.grad, 2 * torch.ones(3))
     ops._define._operators.remove("test_double")
+
+
+native = pytest.mark.skipif(not ops.instruction_sets(), reason="no native kernels")
+
+
+@native
+@pytest.mark.parametrize("name", ["wasserstein_similarity", "t_similarity"])
+def test_direct_calls_of_torch_ops_do_not_read_what_is_not_there(name):
+    x, bad = torch.ones(70, 3), torch.ones(4, 3)
+    operator, backward = getattr(torch.ops.dcaccel, name), getattr(torch.ops.dcaccel, f"{name}_bwd")
+    options = (False,) if name == "wasserstein_similarity" else (6.0, 1.0, False, True)
+    inputs = (x, x, x) if name == "wasserstein_similarity" else (x, x)
+    for wrong in ((bad, *inputs[1:]), (*inputs[:-1], bad), (*inputs[:-1], x.double()), (x.half(),) * len(inputs)):
+        with pytest.raises(RuntimeError, match="as ops.<name> passes them"):
+            operator(*wrong, *options)
+    state, grad, needs = operator(*inputs, *options)[1], torch.ones(()), (True,) * len(inputs)
+    for wrong in ((torch.zeros(0), grad), (state.double(), grad), (state, grad.double()), (state[1:], grad)):
+        with pytest.raises(RuntimeError, match="as ops.<name> passes them"):
+            backward(*inputs, *wrong, *options, *needs)
+
+
+@native
+def test_torch_func_is_sent_to_the_reference():
+    sigma, gamma = torch.ones(9, 2), torch.ones(9, 3) / 3
+    mu = torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
+
+    def loss(mu):
+        return ops.wasserstein_similarity(mu, sigma, gamma)
+
+    with pytest.raises(RuntimeError, match=r"got torch.func on a compiled kernel; wrap the call in ops.backend"):
+        torch.func.grad(loss)(mu)
+    leaf = mu.clone().requires_grad_()
+    loss(leaf).backward()
+    with ops.backend("reference"):
+        torch.testing.assert_close(torch.func.grad(loss)(mu), leaf.grad)
