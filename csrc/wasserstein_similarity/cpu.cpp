@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "../common/centring.h"
 #include "../common/tensor.h"
 #include "../common/threads.h"
 
@@ -78,16 +79,6 @@ Tensor empty_state(int64_t n, int64_t d, int64_t k) {
   return empty<T>({(n + kStateRows - 1) / kStateRows * kStateRows * (d + 2 * k + 1)});
 }
 
-template <class T>
-T* slope(const Rows<T>& rows, int64_t tile) {
-  return rows.share(tile) + kTile<T>;
-}
-
-template <class T>
-int64_t tiles_of(const Rows<T>& rows) {
-  return (rows.n + kTile<T> - 1) / kTile<T>;
-}
-
 // How many rows of a tile there are.
 template <class T>
 int64_t count_of(int64_t n, int64_t tile) {
@@ -135,7 +126,7 @@ template <class T>
 std::pair<T, T> range(const Rows<T>& rows, int64_t f) {
   using V = baseline::Vec<T>;
   V low(rows.u(0)[f * kTile<T>]), high = low;
-  for (int64_t tile = 0; tile < tiles_of(rows); ++tile) {
+  for (int64_t tile = 0; tile < rows.tiles(); ++tile) {
     const T *x = rows.u(tile) + f * kTile<T>, *end = x + count_of<T>(rows.n, tile);
     for (; end - x >= V::size; x += V::size) {
       const V v = V::load(x);
@@ -148,27 +139,23 @@ std::pair<T, T> range(const Rows<T>& rows, int64_t f) {
   return {*std::min_element(least, least + V::size), *std::max_element(most, most + V::size)};
 }
 
-// Moves the rows u to where their differences of sums are accurate. The loss does not change when all rows move
-// together, but sum_j S_ij (u_i - u_j) is computed as a difference of two sums, which an offset would swamp. Centring
-// must not round, though, or it would disturb the differences of near rows: a feature moves by its mean only if all its
-// values are within a factor of two of it, where floating point subtraction is exact (Sterbenz). Any other feature has
-// a spread as large as its mean, and no need. A value that is not finite makes its feature NaN.
+// Moves the rows u to where their differences of sums are accurate, see centring.h.
 template <class T>
 void centre(const Rows<T>& rows) {
   for (int64_t f = 0; f < rows.d; ++f) {
     const auto [low, high] = range(rows, f);
-    const bool finite = std::isfinite(low) && std::isfinite(high);
     const T near = low < 0 ? -high : low, far = low < 0 ? -low : high;
+    const bool finite = std::isfinite(low) && std::isfinite(high);
     if (finite && !(near > 0 && far <= 4 * near)) continue;  // no mean is within a factor of two of both
     double sum = 0;
-    for (int64_t tile = 0; tile < tiles_of(rows); ++tile) {
+    for (int64_t tile = 0; tile < rows.tiles(); ++tile) {
       const T* x = rows.u(tile) + f * kTile<T>;
       sum += sum_of<T>([&](int64_t lane) { return x[lane]; });
     }
-    const T mean = finite ? T(sum / rows.n) : T(NAN), size = std::abs(mean);
-    if (near < size / 2 || far > 2 * size) continue;
-    for (int64_t tile = 0; tile < tiles_of(rows); ++tile)
-      for (int64_t lane = 0; lane < kTile<T>; ++lane) rows.u(tile)[f * kTile<T> + lane] -= mean;
+    const T shift = centring_shift(low, high, sum / rows.n);
+    if (shift == T(0)) continue;
+    for (int64_t tile = 0; tile < rows.tiles(); ++tile)
+      for (int64_t lane = 0; lane < kTile<T>; ++lane) rows.u(tile)[f * kTile<T> + lane] -= shift;
   }
 }
 
@@ -181,7 +168,7 @@ struct Cluster {
 template <class T>
 double finish(const LossPass<T>& pass) {
   const Rows<T>& rows = pass.rows;
-  const int64_t tiles = tiles_of(rows), k = rows.k;
+  const int64_t tiles = rows.tiles(), k = rows.k;
   std::vector<Cluster> clusters(k);
   for (int64_t c = 0; c < k; ++c) {
     Cluster& own = clusters[c];
@@ -216,7 +203,7 @@ double finish(const LossPass<T>& pass) {
   }
   for_tiles(tiles, [&](int64_t tile) {
     const double *l = pass.z(tile), *r = pass.r(tile);
-    T *gamma = rows.a(tile), *to = slope(rows, tile);
+    T *gamma = rows.a(tile), *to = rows.slope(tile);
     for (const Cluster& own : clusters) {
       const ClusterSlope of_rows(own.s, own.size, own.same, own.entropy);
       const double scale = std::sqrt(2 / own.size);
@@ -234,7 +221,7 @@ std::tuple<Tensor, Tensor> loss(const Tensor& mu_, const Tensor& sigma_, const T
   const double n = mu.rows;
   const Tensor out = empty<T>({}), state = empty_state<T>(mu.rows, 2 * mu.columns, gamma.columns);
   const Rows<T> rows = rows_in<T>(state, mu.rows, 2 * mu.columns, gamma.columns);
-  const int64_t tiles = tiles_of(rows), block = block_tiles(tiles);
+  const int64_t tiles = rows.tiles(), block = block_tiles(tiles);
   for_tiles(tiles, [&](int64_t tile) {
     pack(mu, tile, rows.u(tile)), pack(sigma, tile, rows.u(tile) + mu.columns * kTile<T>);
     pack(gamma, tile, rows.a(tile));
@@ -262,7 +249,7 @@ void unpack(int64_t tile, int64_t n, int64_t columns, T* out, const Values& valu
 // factor * dloss/du / c for both halves of u, or the one that is not null.
 template <class T>
 void row_gradients(const Rows<T>& rows, double factor, T* g_mu, T* g_sigma) {
-  const int64_t tiles = tiles_of(rows), block = block_tiles(tiles), z = rows.d / 2;
+  const int64_t tiles = rows.tiles(), block = block_tiles(tiles), z = rows.d / 2;
   const int64_t first = g_mu ? 0 : z, count = g_mu && g_sigma ? 2 * z : z;
   const Scratch<double> sums(tiles * kTile<T> * (1 + count));
   sums.zero();
@@ -291,8 +278,8 @@ std::tuple<Tensor, Tensor, Tensor> gradients(const Tensor& mu, const Tensor& gam
     row_gradients<T>(rows, factor, need_mu ? data<T>(g_mu) : nullptr, need_sigma ? data<T>(g_sigma) : nullptr);
   }
   if (need_gamma) {
-    for_tiles(tiles_of(rows), [&](int64_t tile) {
-      const T* from = slope(rows, tile);
+    for_tiles(rows.tiles(), [&](int64_t tile) {
+      const T* from = rows.slope(tile);
       const auto values = [&](int64_t c, int64_t lane) { return factor * from[c * kTile<T> + lane]; };
       unpack(tile, size, k, data<T>(g_gamma), values);
     });

@@ -7,20 +7,9 @@
 #pragma once
 #include "../common/pair_tiles.h"
 #include "math.h"
+#include "rows.h"
 
 namespace dcaccel::wasserstein_similarity {
-
-// What the passes read, packed in tiles (tile.h) of `features` features: u (d of them), a (k), share (1), and behind
-// them what only the host uses. While the loss is computed, a holds gamma and share nothing.
-template <class T>
-struct Rows {
-  int64_t n, d, k, features;
-  T* values;
-
-  DC_HD T* u(int64_t tile) const { return values + tile * features * kTile<T>; }
-  DC_HD T* a(int64_t tile) const { return u(tile) + d * kTile<T>; }      // a_i . a_j = 2 w_ij
-  DC_HD T* share(int64_t tile) const { return a(tile) + k * kTile<T>; }  // r_i / Z_i
-};
 
 // Sums are packed like rows and hold zeros or earlier contributions.
 template <class T>

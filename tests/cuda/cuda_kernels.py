@@ -1,0 +1,50 @@
+"""The CUDA kernels under test, one entry each: cases for its driver, with what must come out, in float64."""
+
+import functools
+
+import numpy as np
+import torch
+from cuda_running import Case, Kernel
+from wasserstein_cases import CASES as WASSERSTEIN_CASES
+from wasserstein_cases import Case as WassersteinCase
+from wasserstein_cases import dense
+
+from deepclust_accel import ops
+from deepclust_accel.testing import ops as checks
+
+TYPES = {np.float32: torch.float32, np.float64: torch.float64}
+
+
+def wasserstein(case, dtype, *, rows=False, needs=7, transposed=False, grad=1.0):
+    """A case of the operator's own table for the driver. `needs`: 1 for mu, 2 for sigma, 4 for gamma."""
+    inputs = case.inputs(TYPES[dtype])
+    call = functools.partial(ops.wasserstein_similarity, normalization="rows" if rows else "pairs")
+    loss, *gradients = checks.in_float64(call, inputs)
+    want = [loss.numpy()] + [
+        g.numpy() * grad if needs >> i & 1 else np.empty((0, g.shape[1])) for i, g in enumerate(gradients)
+    ]
+    rival = []
+    if dtype == np.float32 and not rows and needs == 7 and grad == 1:
+        theirs = checks.errors(dense, inputs, (loss, *gradients))
+        rival = [theirs.value, *theirs.gradients]
+    arrays = [(x.T if transposed else x).numpy() for x in inputs]
+    numbers = [case.n, case.z, case.k, int(rows), needs, int(transposed)]
+    name = f"{case}-{dtype.__name__}" + "-rows" * rows + f"-needs{needs}" * (needs != 7) + "-transposed" * transposed
+    return Case(name, dtype, numbers, [*arrays, np.array([grad])], want, checks.TOLERANCE[TYPES[dtype]], rival)
+
+
+def wasserstein_all():
+    table = [wasserstein(case, dtype) for case in WASSERSTEIN_CASES for dtype in TYPES]
+    close = [WassersteinCase(n, 10, 10, scale, spread=0.01) for n in (130, 600) for scale in (1.0, 10.0)]
+    table += [wasserstein(case, np.float32) for case in close]
+    middle = WassersteinCase(130, 11, 23)  # 22 features: two chunks of paired features, and of contracted ones
+    table += [wasserstein(middle, dtype, rows=True, needs=needs, grad=3.0) for dtype in TYPES for needs in range(7)]
+    table += [wasserstein(WassersteinCase(70, 5, 3), dtype, transposed=True) for dtype in TYPES]
+    return table
+
+
+def wasserstein_small():
+    return [wasserstein(WassersteinCase(n, z, k), t) for n, z, k in ((70, 3, 5), (150, 11, 23)) for t in TYPES]
+
+
+KERNELS = [Kernel("wasserstein_similarity", wasserstein_all, wasserstein_small)]
