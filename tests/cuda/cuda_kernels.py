@@ -43,8 +43,16 @@ def wasserstein_all():
     return table
 
 
+def wasserstein_few():
+    """Every kernel of both types, one and several parts and chunks, whole and ragged tiles."""
+    sizes = ((70, 2, 3), (150, 11, 23), (128, 5, 10), (64, 10, 4), (1, 1, 1), (600, 2, 3))
+    table = [wasserstein(WassersteinCase(*size), dtype) for size in sizes for dtype in TYPES]
+    return [*table, wasserstein(WassersteinCase(65, 7, 5, shift=1e3), np.float32)]
+
+
 def wasserstein_small():
-    return [wasserstein(WassersteinCase(n, z, k), t) for n, z, k in ((70, 3, 5), (150, 11, 23)) for t in TYPES]
+    """For ThreadSanitizer: 21 paired features are two parts, 66 rows two tiles."""
+    return [wasserstein(WassersteinCase(66, 9, 3), np.float32, needs=1), wasserstein(WassersteinCase(34, 2, 3), np.float64)]
 
 
-KERNELS = [Kernel("wasserstein_similarity", wasserstein_all, wasserstein_small)]
+KERNELS = [Kernel("wasserstein_similarity", wasserstein_all, wasserstein_few, wasserstein_small)]

@@ -11,6 +11,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,8 +52,9 @@ class Kernel:
     """A cuda.cu under test; what it is called is the folder in csrc, the driver, and the operator."""
 
     name: str
-    cases: object  # () -> list[Case]
-    small: object  # () -> list[Case], for ThreadSanitizer and seeded bugs
+    cases: Callable[[], list[Case]]  # all there are; seconds in fibers
+    few: Callable[[], list[Case]]  # about ten that see every kernel and border; for what is slow
+    small: Callable[[], list[Case]]  # one or two; for ThreadSanitizer, at some ten seconds each
 
     @property
     def source(self):
@@ -111,7 +113,7 @@ def build(kernel, way, source=None):
     return built(kernel.name, steps, [cuda.parent, CSRC / "common", HERE / "emulation", kernel.driver])
 
 
-def build_ptx(kernel, arch, source=None, sanitize=False):
+def build_ptx(kernel, arch, source=None):
     """nvcc's PTX for an architecture, translated to C++, behind nvcc's own host code."""
     cuda, ptx = source or kernel.source, HERE / "ptx"
     include, flags = cuda_home() / "include", ["-std=c++20", "-O3"]
@@ -122,7 +124,7 @@ def build_ptx(kernel, arch, source=None, sanitize=False):
             [nvcc(), *flags, f"-arch=compute_{arch}", "-ptx", "-o", text, cuda],
             [sys.executable, ptx / "ptx2cpp.py", text, code],
             [nvcc(), *flags, "-gencode", f"arch=compute_{arch},code=compute_{arch}", "-c", cuda, "-o", host],
-            ["g++", "-std=c++20", "-O1", "-w", "-DDC_EMU", "-I", ptx, "-I", HERE / "emulation", "-I", include]
+            ["g++", "-std=c++20", "-O0", "-w", "-DDC_EMU", "-I", ptx, "-I", HERE / "emulation", "-I", include]
             + [code, ptx / "fake_cudart.cpp", HERE / "emulation" / "fiber_switch.cpp", host, kernel.driver]
             + ["-o", place / kernel.name, "-lpthread"],
         ]

@@ -53,6 +53,12 @@ struct Shared {
   unsigned char* data;
 };
 
+// Where the threads of a warp wait for each other when they are OS threads.
+struct Meeting {
+  std::mutex lock;
+  std::condition_variable changed;
+};
+
 struct Block {
   dim3 grid, block;
   uint3 index{};
@@ -62,6 +68,7 @@ struct Block {
   std::function<void()> body;
   std::mutex lock;
   std::condition_variable changed;
+  Meeting warps[32];
   unsigned arrived = 0, phase = 0, live = 0;
 };
 

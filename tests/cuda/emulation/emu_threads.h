@@ -9,11 +9,12 @@ namespace dcemu {
 
 inline uint64_t collective(Op op, unsigned mask, uint64_t value, unsigned argument = 0, unsigned width = 32) {
   Thread& t = *T;
-  std::unique_lock<std::mutex> hold(B->lock);
+  Meeting& meeting = B->warps[t.number / 32];
+  std::unique_lock<std::mutex> hold(meeting.lock);
   t.op = op, t.mask = mask, t.value = value, t.argument = argument, t.width = width, t.state = kAtWarp;
   const unsigned first = t.number & ~31u, count = std::min<unsigned>(32, unsigned(B->threads.size()) - first);
-  if (resolve(&B->threads[first], count)) B->changed.notify_all();
-  B->changed.wait(hold, [&] { return t.state == kReady; });
+  if (resolve(&B->threads[first], count)) meeting.changed.notify_all();
+  meeting.changed.wait(hold, [&] { return t.state == kReady; });
   return t.result;
 }
 
