@@ -110,7 +110,7 @@ def build(kernel, way, source=None):
         files = ["-x", "c++", cuda, kernel.driver, HERE / "emulation" / "fiber_switch.cpp"]
         return [[*EMULATED, *WAYS[way], *files, "-o", place / kernel.name, "-lpthread"]]
 
-    return built(kernel.name, steps, [cuda.parent, CSRC / "common", HERE / "emulation", kernel.driver])
+    return built(kernel.name, steps, [cuda.parent, cuda.parent.parent / "common", HERE / "emulation", kernel.driver])
 
 
 def build_ptx(kernel, arch, source=None):
@@ -129,7 +129,7 @@ def build_ptx(kernel, arch, source=None):
             + ["-o", place / kernel.name, "-lpthread"],
         ]
 
-    return built(kernel.name, steps, [cuda.parent, CSRC / "common", HERE / "emulation", ptx, kernel.driver])
+    return built(kernel.name, steps, [cuda.parent, cuda.parent.parent / "common", HERE / "emulation", ptx, kernel.driver])
 
 
 def write(path, cases):
