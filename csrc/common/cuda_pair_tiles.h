@@ -20,6 +20,9 @@ constexpr int kParts = 2;                          // buffers
 constexpr int kFlushTiles = 8;                     // a thread sums 64 columns in float before it changes to double
 constexpr int kMaxSplits = 16, kWantedBlocks = 2048;
 
+// Blocks that share a multiprocessor when every thread holds the sums of `features` features in registers.
+constexpr int blocks_for(int features) { return features > 10 ? 2 : (features > 4 ? 3 : 4); }
+
 template <class T>
 constexpr int kVector = 16 / sizeof(T);
 template <class T>
@@ -131,22 +134,33 @@ struct ColumnSums {
   }
 
   // Adds the sums [from, to) over all threads of a row to `out` ([f][row], double), or writes them, and starts again
-  // from zero. Each of the threads of a row writes its share.
+  // from zero. Eight sums go at a time: in every step the eight threads exchange the half that the other one keeps.
   DC_DEVICE void flush(double* out, int from, int to, bool first) {
     const int own = int(threadIdx.x) % kColumnThreads;
     out += first_row<T>();
 #pragma unroll
-    for (int f = 0; f <= F; ++f)
+    for (int group = 0; group < (1 + F) * kRows<T>; group += kColumnThreads) {
+      T sums[kColumnThreads];
 #pragma unroll
-      for (int r = 0; r < kRows<T>; ++r) {
-        T sum = values[f][r];
+      for (int i = 0; i < kColumnThreads; ++i) {
+        const int at = group + i;
+        sums[i] = at < (1 + F) * kRows<T> ? values[at / kRows<T>][at % kRows<T>] : T(0);
+      }
 #pragma unroll
-        for (int step = kColumnThreads / 2; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
-        if (f >= from && f < to && (f * kRows<T> + r) % kColumnThreads == own) {
-          double& total = out[f * kTile<T> + r];
-          total = first ? double(sum) : total + double(sum);
+      for (int step = kColumnThreads / 2; step > 0; step /= 2) {
+        const bool upper = own & step;
+#pragma unroll
+        for (int i = 0; i < step; ++i) {
+          const T keep = upper ? sums[i + step] : sums[i], give = upper ? sums[i] : sums[i + step];
+          sums[i] = keep + __shfl_xor_sync(kAllLanes, give, step);
         }
       }
+      const int f = (group + own) / kRows<T>, r = (group + own) % kRows<T>;
+      if (f >= from && f < to) {
+        double& total = out[f * kTile<T> + r];
+        total = first ? double(sums[0]) : total + double(sums[0]);
+      }
+    }
     clear();
   }
 };
@@ -154,8 +168,13 @@ struct ColumnSums {
 // Starts copying `count` features of a tile, which lie one behind the other, into shared memory.
 template <class T>
 DC_DEVICE void fetch(const T* from, int count, T* to) {
-  for (int i = int(threadIdx.x) * kVector<T>; i < count * int(kTile<T>); i += kThreads * kVector<T>)
-    __pipeline_memcpy_async(to + i, from + i, 16);
+  const int own = int(threadIdx.x) * kVector<T>;
+  from += own, to += own;
+#pragma unroll 1  // two or three rounds; unrolled, their addresses cost more than they save
+  for (int left = count * int(kTile<T>) - own; left > 0; left -= kThreads * kVector<T>) {
+    __pipeline_memcpy_async(to, from, 16);
+    from += kThreads * kVector<T>, to += kThreads * kVector<T>;
+  }
 }
 
 // Calls, for every column tile j of [begin, end), body.start(), then body.pair(x, y, from, to) for parts of the `paired`

@@ -145,16 +145,17 @@ struct PullPass : Pass<T, F> {
   }
 };
 
-// Grid: row tiles x splits of the columns x chunks of F features.
+// Grid: row tiles x splits of the columns x chunks of F features. The second bound is the number of blocks of a
+// multiprocessor, and with it the registers of a thread; the pull pass holds another block of pairs, as much as 6 sums or so.
 template <class T, int F>
-__global__ void __launch_bounds__(kThreads) loss_kernel(Rows<T> rows, PairSums<T> out) {
+__global__ void __launch_bounds__(kThreads, blocks_for(F)) loss_kernel(Rows<T> rows, PairSums<T> out) {
   DC_SHARED(Buffers<T>, buffers, [1]);
   LossPass<T, F> pass(rows, out);
   sweep<T>(pass, pass.tile, pass.begin, pass.end, int(rows.d), buffers[0]);
 }
 
 template <class T, int F>
-__global__ void __launch_bounds__(kThreads) pull_kernel(Rows<T> rows, PairSums<T> out, int64_t first) {
+__global__ void __launch_bounds__(kThreads, blocks_for(F + 6)) pull_kernel(Rows<T> rows, PairSums<T> out, int64_t first) {
   DC_SHARED(Buffers<T>, buffers, [1]);
   PullPass<T, F> pass(rows, out, first);
   sweep<T>(pass, pass.tile, pass.begin, pass.end, int(rows.d + rows.k), buffers[0]);

@@ -26,7 +26,9 @@ class Bug:
         for folder in ("common", self.kernel):
             shutil.copytree(CSRC / folder, copy / folder, dirs_exist_ok=True)
         text = (CSRC / self.file).read_text()
-        assert text.count(self.old) == 1, f"{self.name}: {self.old!r} must be once in {self.file}; change the bug with it"
+        assert text.count(self.old) == 1, (
+            f"{self.name}: {self.old!r} must be once in {self.file}; change the bug with it"
+        )
         (copy / self.file).write_text(text.replace(self.old, self.new))
         return copy / self.kernel / "cuda.cu"
 
@@ -51,13 +53,13 @@ BUGS = [
         "asan", r"misaligned address"),
     Bug("columns-that-do-not-exist", W, PASSES, "return column_of<T>(c) < columns && !", "return !", "fibers", "wrong"),
     Bug("the-diagonal", W, PASSES, "diagonal = i == j;", "diagonal = false;", "fibers", "wrong"),
-    Bug("uninitialised-shared-memory", W, TILES, "i < count * int(kTile<T>)", "i < (count - 1) * int(kTile<T>)",
+    Bug("uninitialised-shared-memory", W, TILES, "left = count * int(kTile<T>)", "left = (count - 1) * int(kTile<T>)",
         "fibers", "wrong"),
-    Bug("uninitialised-scratch", W, TILES, "total = first ? double(sum) : total + double(sum)",
-        "total = total + double(sum)", "fibers", "wrong"),
+    Bug("uninitialised-scratch", W, TILES, "total = first ? double(sums[0]) : total + double(sums[0])",
+        "total = total + double(sums[0])", "fibers", "wrong"),
     Bug("threads-exit-early", W, ROWS, "  const int64_t f = blockIdx.x;\n", "  const int64_t f = blockIdx.x;\n"
         "  if (int64_t(threadIdx.x) >= rows.n) return;\n", "fibers", r"which has exited|threads of the block have exited"),
-    Bug("lanes-miss-a-shuffle", W, TILES, "        T sum = values[f][r];", "        T sum = values[f][r];\n"
+    Bug("lanes-miss-a-shuffle", W, TILES, "        const bool upper = own & step;", "        const bool upper = own & step;\n"
         "        if (own == 5) continue;", "fibers", r"\*_sync intrinsic|which has exited|different"),
     Bug("wrong-lane", W, TILES, "int step = kColumnThreads / 2; step", "int step = kColumnThreads / 4; step", "fibers",
         "wrong"),

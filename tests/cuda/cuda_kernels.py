@@ -4,7 +4,8 @@ import functools
 
 import numpy as np
 import torch
-from cuda_running import Case, Kernel
+from cuda_running import Case, Hot, Kernel
+from cuda_sass import Shape
 from wasserstein_cases import CASES as WASSERSTEIN_CASES
 from wasserstein_cases import Case as WassersteinCase
 from wasserstein_cases import dense
@@ -52,7 +53,22 @@ def wasserstein_few():
 
 def wasserstein_small():
     """For ThreadSanitizer: 21 paired features are two parts, 66 rows two tiles."""
-    return [wasserstein(WassersteinCase(66, 9, 3), np.float32, needs=1), wasserstein(WassersteinCase(34, 2, 3), np.float64)]
+    return [
+        wasserstein(WassersteinCase(66, 9, 3), np.float32, needs=1),
+        wasserstein(WassersteinCase(34, 2, 3), np.float64),
+    ]
 
 
-KERNELS = [Kernel("wasserstein_similarity", wasserstein_all, wasserstein_few, wasserstein_small)]
+# DVAE as published: latent 10, so 20 features, and 10 clusters; and a small one.
+WASSERSTEIN_HOT = [
+    Hot("loss_kernelIfLi10E", Shape(32, 20, 0), 0.60),
+    Hot("pull_kernelIfLi20E", Shape(32, 20, 10), 0.60),
+    Hot("loss_kernelIfLi4E", Shape(32, 4, 0), 0.45),
+    Hot("pull_kernelIfLi4E", Shape(32, 4, 4), 0.45),
+    Hot("loss_kernelIdLi10E", Shape(8, 20, 0), 0.50, "fp64"),
+    Hot("pull_kernelIdLi20E", Shape(8, 20, 10), 0.50, "fp64"),
+]
+
+KERNELS = [
+    Kernel("wasserstein_similarity", wasserstein_all, wasserstein_few, wasserstein_small, WASSERSTEIN_HOT),
+]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from cuda_sass import Shape
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -25,7 +26,7 @@ KEPT = ROOT / "build" / "cuda_tests"
 EMULATED = ["g++", "-std=c++20", "-DDC_EMU", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-I", str(HERE / "emulation")]
 WAYS = {
     "fibers": ["-O2"],
-    "asan": ["-O1", "-g", "-fsanitize=address,undefined,alignment", "-fno-sanitize-recover=undefined"],
+    "asan": ["-O0", "-g1", "-fsanitize=address,undefined,alignment", "-fno-sanitize-recover=undefined"],
     "tsan": ["-O1", "-g", "-fsanitize=thread", "-DDC_EMU_THREADS"],
 }
 ENVIRONMENT = {
@@ -47,6 +48,17 @@ class Case:
     rival: list[float] = field(default_factory=list)  # errors of another implementation; ours may not be larger
 
 
+@dataclass(frozen=True)
+class Hot:
+    """A kernel that does the work, and how its loops are counted (cuda_sass.py)."""
+
+    mangled: str  # part of the name that no other kernel has
+    shape: Shape
+    share: float  # of the multiply-add peak that it must leave room for on sm_80 and sm_90
+    pipe: str = "fp32"
+    threads: int = 128
+
+
 @dataclass
 class Kernel:
     """A cuda.cu under test; what it is called is the folder in csrc, the driver, and the operator."""
@@ -55,6 +67,7 @@ class Kernel:
     cases: Callable[[], list[Case]]  # all there are; seconds in fibers
     few: Callable[[], list[Case]]  # about ten that see every kernel and border; for what is slow
     small: Callable[[], list[Case]]  # one or two; for ThreadSanitizer, at some ten seconds each
+    hot: list[Hot]  # the kernels that have a budget
 
     @property
     def source(self):
@@ -116,20 +129,22 @@ def build(kernel, way, source=None):
 def build_ptx(kernel, arch, source=None):
     """nvcc's PTX for an architecture, translated to C++, behind nvcc's own host code."""
     cuda, ptx = source or kernel.source, HERE / "ptx"
-    include, flags = cuda_home() / "include", ["-std=c++20", "-O3"]
+    include = cuda_home() / "include"
 
     def steps(place):
-        text, code, host = place / "kernel.ptx", place / "kernel.gen.cpp", place / "host.o"
+        code, host = place / "kernel.gen.cpp", place / "host.o"
+        arch_flags = ["-gencode", f"arch=compute_{arch},code=compute_{arch}", "--keep", "--keep-dir", place]
         return [
-            [nvcc(), *flags, f"-arch=compute_{arch}", "-ptx", "-o", text, cuda],
-            [sys.executable, ptx / "ptx2cpp.py", text, code],
-            [nvcc(), *flags, "-gencode", f"arch=compute_{arch},code=compute_{arch}", "-c", cuda, "-o", host],
+            [nvcc(), "-std=c++20", "-O3", *arch_flags, "-c", cuda, "-o", host],
+            [sys.executable, ptx / "ptx2cpp.py", place / "cuda.ptx", code],
             ["g++", "-std=c++20", "-O0", "-w", "-DDC_EMU", "-I", ptx, "-I", HERE / "emulation", "-I", include]
             + [code, ptx / "fake_cudart.cpp", HERE / "emulation" / "fiber_switch.cpp", host, kernel.driver]
             + ["-o", place / kernel.name, "-lpthread"],
         ]
 
-    return built(kernel.name, steps, [cuda.parent, cuda.parent.parent / "common", HERE / "emulation", ptx, kernel.driver])
+    return built(
+        kernel.name, steps, [cuda.parent, cuda.parent.parent / "common", HERE / "emulation", ptx, kernel.driver]
+    )
 
 
 def write(path, cases):

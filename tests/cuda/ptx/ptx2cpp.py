@@ -39,7 +39,9 @@ def parse(text):
     text = re.sub(r"/\*.*?\*/|//[^\n]*|^\s*\.loc[^\n]*$", "", text, flags=re.S | re.M)
     dynamic = re.findall(r"\.extern\s+\.shared\s+\.align\s+\d+\s+\.b8\s+([\w$]+)\[\]", text)
     tables, declared = {}, []
-    for bits, name, values in re.findall(r"\.(?:const|global)\s[^;{]*?\.b(\d+)\s+([\w$]+)\[\d+\]\s*=\s*\{([^}]*)\}", text):
+    for bits, name, values in re.findall(
+        r"\.(?:const|global)\s[^;{]*?\.b(\d+)\s+([\w$]+)\[\d+\]\s*=\s*\{([^}]*)\}", text
+    ):
         tables[name] = "c_" + name.replace("$", "_")
         numbers = ", ".join(v.strip() + "ull" for v in values.split(","))
         declared.append(f"alignas(16) static const uint{bits}_t {tables[name]}[] = {{{numbers}}};")

@@ -290,7 +290,9 @@ def convert(i):
 
 
 def function(i):
-    name = {"rsqrt": "1 / std::sqrt", "rcp": "1 / ", "ex2": "std::exp2", "lg2": "std::log2"}.get(i.name, f"std::{i.name}")
+    name = {"rsqrt": "1 / std::sqrt", "rcp": "1 / ", "ex2": "std::exp2", "lg2": "std::log2"}.get(
+        i.name, f"std::{i.name}"
+    )
     one = "(float)" if i.kind == "f32" else ""
     return i.result(f"{one}{name}({i.value(1)})")
 
@@ -306,7 +308,9 @@ def vote(i):
     mask, p, mode = i.value(2, "u32"), i.read(i.operands[1], "pred"), i.parts[1]
     if mode == "ballot":
         return i.result(f"__ballot_sync({mask}, {p})", "u32")
-    return f"{variable(i.operands[0])} = " + (f"uniform({mask}, {p});" if mode == "uni" else f"__{mode}_sync({mask}, {p});")
+    return f"{variable(i.operands[0])} = " + (
+        f"uniform({mask}, {p});" if mode == "uni" else f"__{mode}_sync({mask}, {p});"
+    )
 
 
 def warp_reduce(i):
