@@ -81,7 +81,7 @@ def loops(instructions, labels):
         start = labels.get(each.target, at + 1)
         if each.base == "BRA" and start < at:
             found.add((start, at))
-    return sorted(found, key=lambda l: l[0] - l[1])
+    return sorted(found, key=lambda loop: loop[0] - loop[1])
 
 
 def pieces(instructions, labels):
@@ -118,7 +118,7 @@ def per_tile(instructions, labels, shape):
         if first < begin or last > end + 1:
             continue
         part = instructions[first:last]
-        inner = [l for l in every[1:] if l[0] <= first and last <= l[1] + 1 and l[1] - l[0] < 200]
+        inner = [(a, b) for a, b in every[1:] if a <= first and last <= b + 1 and b - a < 200]
         if flush and flush[0] <= last and first <= flush[-1]:
             times = 1 / shape.flush_every
         else:
