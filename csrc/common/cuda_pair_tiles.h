@@ -15,9 +15,9 @@
 namespace dcaccel::cuda {
 
 constexpr int kThreads = 128, kColumnThreads = 8;  // threads of a block; those side by side along the columns
-constexpr int kChunk = 20;                         // paired features of a part: latent 10, means and deviations, at once
-constexpr int kParts = 2;                          // buffers
-constexpr int kFlushTiles = 8;                     // a thread sums 64 columns in float before it changes to double
+constexpr int kChunk = 20;      // paired features of a part: latent 10, means and deviations, at once
+constexpr int kParts = 2;       // buffers
+constexpr int kFlushTiles = 8;  // a thread sums 64 columns in float before it changes to double
 constexpr int kMaxSplits = 16, kWantedBlocks = 2048;
 
 // Blocks that share a multiprocessor when every thread holds the sums of `features` features in registers.
@@ -120,7 +120,8 @@ struct ColumnSums {
       for (int r = 0; r < kRows<T>; ++r) values[f][r] = T(0);
   }
 
-  // values[1 + f][r] += sum_c s[r][c] y[f][c]. Always F features: what lies behind the ones that are wanted is not used.
+  // values[1 + f][r] += sum_c s[r][c] y[f][c]. Always F features: what lies behind the ones that are wanted is not
+  // used.
   DC_DEVICE void contract(const Block<T>& s, const T* y) {
 #pragma unroll
     for (int f = 0; f < F; ++f) {
@@ -177,9 +178,10 @@ DC_DEVICE void fetch(const T* from, int count, T* to) {
   }
 }
 
-// Calls, for every column tile j of [begin, end), body.start(), then body.pair(x, y, from, to) for parts of the `paired`
-// features, then body.finish(j, columns). x, y and columns are in shared memory: features of the row tile, features of
-// the column tile, and what body.fetch_columns(j, to) put there. body.paired(tile) is where the paired features lie.
+// Calls, for every column tile j of [begin, end), body.start(), then body.pair(x, y, from, to) for parts of the
+// `paired` features, then body.finish(j, columns). x, y and columns are in shared memory: features of the row tile,
+// features of the column tile, and what body.fetch_columns(j, to) put there. body.paired(tile) is where the paired
+// features lie.
 template <class T, class Body>
 DC_DEVICE void sweep(Body& body, int64_t row_tile, int64_t begin, int64_t end, int paired, Buffers<T>& buffers) {
   const int chunks = (paired + kChunk - 1) / kChunk, chunk = (paired + chunks - 1) / chunks;
@@ -205,8 +207,10 @@ DC_DEVICE void sweep(Body& body, int64_t row_tile, int64_t begin, int64_t end, i
       __pipeline_commit();
       const T* now = buffers[buffer];
       const int from = part * chunk;
-      if (last) body.finish(j, now);
-      else body.pair(now, now + kChunk * kTile<T>, from, from + chunk < paired ? from + chunk : paired);
+      if (last)
+        body.finish(j, now);
+      else
+        body.pair(now, now + kChunk * kTile<T>, from, from + chunk < paired ? from + chunk : paired);
     }
   }
 }

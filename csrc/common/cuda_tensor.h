@@ -1,5 +1,6 @@
-// Tensors, streams and devices for launchers, through torch's stable ABI. It names only symbols that every build of torch
-// has, so that a library made of it can also be opened, and refuse its arguments, where torch knows nothing of CUDA.
+// Tensors, streams and devices for launchers, through torch's stable ABI. It names only symbols that every build of
+// torch has, so that a library made of it can also be opened, and refuse its arguments, where torch knows nothing of
+// CUDA.
 //
 // The tests compile bindings for another dispatch key, to run them with emulated kernels on tensors of the CPU.
 // SPDX-License-Identifier: Apache-2.0
@@ -47,8 +48,8 @@ class Launch {
     const char* advice = error == 35    ? "install a driver for this version of CUDA"
                          : error == 209 ? "build the library for this GPU, see CUDA_ARCHITECTURES in setup.py"
                                         : "cudaError_t says what it is";
-    throw std::runtime_error("launch of a CUDA kernel: expected cudaSuccess, got error " + std::to_string(error) + "; " +
-                             advice);
+    throw std::runtime_error("launch of a CUDA kernel: expected cudaSuccess, got error " + std::to_string(error) +
+                             "; " + advice);
   }
 
  private:
@@ -59,7 +60,8 @@ class Launch {
     static const auto found = [] {
       void* library = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD);
       void* symbol = dlsym(library ? library : RTLD_DEFAULT, "aoti_torch_get_current_cuda_stream");
-      if (!symbol) throw std::runtime_error("stream of a tensor: expected torch's CUDA library in this process, got none");
+      if (!symbol)
+        throw std::runtime_error("stream of a tensor: expected torch's CUDA library in this process, got none");
       return reinterpret_cast<CurrentStream>(symbol);
     }();
     return found;

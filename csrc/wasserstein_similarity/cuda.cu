@@ -92,8 +92,10 @@ struct LossPass : Pass<T, F> {
   }
   DC_DEVICE void finish(int64_t j, const T* columns) {
     const Counts<T> counts(this->rows.n, this->tile, j);
-    if (counts.all) values<false>(counts);
-    else values<true>(counts);
+    if (counts.all)
+      values<false>(counts);
+    else
+      values<true>(counts);
     this->sums.contract(d, columns);
     this->add_up(j);
   }
@@ -138,15 +140,18 @@ struct PullPass : Pass<T, F> {
     const Counts<T> counts(this->rows.n, this->tile, j);
     T share_j[kColumns<T>];
     load_columns(columns, share_j);
-    if (counts.all) values<false>(counts, share_j);
-    else values<true>(counts, share_j);
+    if (counts.all)
+      values<false>(counts, share_j);
+    else
+      values<true>(counts, share_j);
     this->sums.contract(d, columns + kTile<T>);
     this->add_up(j);
   }
 };
 
 // Grid: row tiles x splits of the columns x chunks of F features. The second bound is the number of blocks of a
-// multiprocessor, and with it the registers of a thread; the pull pass holds another block of pairs, as much as 6 sums or so.
+// multiprocessor, and with it the registers of a thread; the pull pass holds another block of pairs, as much as 6 sums
+// or so.
 template <class T, int F>
 __global__ void __launch_bounds__(kThreads, blocks_for(F)) loss_kernel(Rows<T> rows, PairSums<T> out) {
   DC_SHARED(Buffers<T>, buffers, [1]);
@@ -155,7 +160,8 @@ __global__ void __launch_bounds__(kThreads, blocks_for(F)) loss_kernel(Rows<T> r
 }
 
 template <class T, int F>
-__global__ void __launch_bounds__(kThreads, blocks_for(F + 6)) pull_kernel(Rows<T> rows, PairSums<T> out, int64_t first) {
+__global__ void __launch_bounds__(kThreads, blocks_for(F + 6))
+    pull_kernel(Rows<T> rows, PairSums<T> out, int64_t first) {
   DC_SHARED(Buffers<T>, buffers, [1]);
   PullPass<T, F> pass(rows, out, first);
   sweep<T>(pass, pass.tile, pass.begin, pass.end, int(rows.d + rows.k), buffers[0]);
@@ -165,9 +171,12 @@ __global__ void __launch_bounds__(kThreads, blocks_for(F + 6)) pull_kernel(Rows<
 // computes the distances anew.
 template <class Launch>
 void by_features(int64_t features, const Launch& launch) {
-  if (features <= 4) launch.template operator()<4>();
-  else if (features <= 10) launch.template operator()<10>();
-  else launch.template operator()<20>();
+  if (features <= 4)
+    launch.template operator()<4>();
+  else if (features <= 10)
+    launch.template operator()<10>();
+  else
+    launch.template operator()<20>();
 }
 
 template <class T>
@@ -198,15 +207,16 @@ double scale_of(Sizes sizes) { return 1 / (double(sizes.n) * (sizes.mean_of_rows
 }  // namespace
 
 int64_t loss_scratch_cuda(Sizes sizes, bool single) {
-  const int64_t sums = single ? size_of(sums_of<float>(sizes, sizes.k, nullptr))
-                              : size_of(sums_of<double>(sizes, sizes.k, nullptr));
+  const int64_t sums =
+      single ? size_of(sums_of<float>(sizes, sizes.k, nullptr)) : size_of(sums_of<double>(sizes, sizes.k, nullptr));
   return sums + int64_t(sizeof(Cluster) / sizeof(double)) * sizes.k + 2 * sizes.z;
 }
 
 int64_t gradients_scratch_cuda(Sizes sizes, bool single, bool need_mu, bool need_sigma) {
   const int64_t features = (need_mu + need_sigma) * sizes.z;
   if (features == 0) return 0;
-  return single ? size_of(sums_of<float>(sizes, features, nullptr)) : size_of(sums_of<double>(sizes, features, nullptr));
+  return single ? size_of(sums_of<float>(sizes, features, nullptr))
+                : size_of(sums_of<double>(sizes, features, nullptr));
 }
 
 template <class T>

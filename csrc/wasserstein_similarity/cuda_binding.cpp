@@ -13,7 +13,9 @@ Strided<T> strided(const Tensor& t) {
   return {const_data<T>(t), t.stride(0), t.stride(1)};
 }
 
-Sizes sizes_of(const Tensor& mu, const Tensor& gamma, bool rows) { return {mu.size(0), mu.size(1), gamma.size(1), rows}; }
+Sizes sizes_of(const Tensor& mu, const Tensor& gamma, bool rows) {
+  return {mu.size(0), mu.size(1), gamma.size(1), rows};
+}
 
 template <class T>
 std::tuple<Tensor, Tensor> loss(const Tensor& mu, const Tensor& sigma, const Tensor& gamma, bool rows) {
@@ -33,7 +35,8 @@ std::tuple<Tensor, Tensor, Tensor> gradients(const Tensor& mu, const Tensor& gam
                                              bool need_gamma) {
   const Sizes sizes = sizes_of(mu, gamma, rows);
   const Launch launch(mu);
-  const Tensor g_mu = empty<T>(mu, {need_mu * sizes.n, sizes.z}), g_sigma = empty<T>(mu, {need_sigma * sizes.n, sizes.z}),
+  const Tensor g_mu = empty<T>(mu, {need_mu * sizes.n, sizes.z}),
+               g_sigma = empty<T>(mu, {need_sigma * sizes.n, sizes.z}),
                g_gamma = empty<T>(mu, {need_gamma * sizes.n, sizes.k}),
                scratch = empty<double>(mu, {gradients_scratch_cuda(sizes, sizeof(T) == 4, need_mu, need_sigma)});
   launch.check(gradients_cuda<T>(sizes, const_data<T>(state), const_data<T>(grad), need_mu ? data<T>(g_mu) : nullptr,

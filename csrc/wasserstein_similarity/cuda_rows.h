@@ -60,8 +60,10 @@ __global__ void columns_kernel(Rows<T> rows, T* shifts, Cluster* clusters) {
   }
   low = over_block<Least>(low), high = over_block<Most>(high), sum = over_block<Sum>(sum);
   if (threadIdx.x > 0) return;
-  if (f < rows.d) shifts[f] = centring_shift(T(low), T(high), sum / double(rows.n));
-  else clusters[f - rows.d] = {sum, sum < kSmallestCluster ? kSmallestCluster : sum, 0, 0};
+  if (f < rows.d)
+    shifts[f] = centring_shift(T(low), T(high), sum / double(rows.n));
+  else
+    clusters[f - rows.d] = {sum, sum < kSmallestCluster ? kSmallestCluster : sum, 0, 0};
 }
 
 // One thread a row, blockIdx.y is the feature of u.

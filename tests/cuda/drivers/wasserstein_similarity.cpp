@@ -1,7 +1,6 @@
 // Loss and gradients of wasserstein_similarity for every case in a file.
 // SPDX-License-Identifier: Apache-2.0
 #include "../../../csrc/wasserstein_similarity/cuda.h"
-
 #include "../emulation/driver.h"
 
 using namespace dcaccel::wasserstein_similarity;

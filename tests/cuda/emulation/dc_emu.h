@@ -66,9 +66,9 @@ inline char dynamic_tag;
 #define warpSize 32
 #define DC_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   ((void)(stream), dcemu::launch((grid), (block), (shared_bytes), [=] { (kernel)(__VA_ARGS__); }))
-#define DC_SHARED(type, name, dims)    \
-  static char name##_tag;              \
-  using name##_type = type dims;       \
+#define DC_SHARED(type, name, dims) \
+  static char name##_tag;           \
+  using name##_type = type dims;    \
   auto& name = *reinterpret_cast<name##_type*>(dcemu::shared_memory(&name##_tag, sizeof(name##_type)))
 #define DC_DYN_SMEM(name) unsigned char* name = dcemu::shared_memory(&dcemu::dynamic_tag, dcemu::B->dynamic_bytes)
 
@@ -93,10 +93,14 @@ template <class V>
 V __shfl_xor_sync(unsigned mask, V v, int by, int width = 32) {
   return dcemu::unbits<V>(dcemu::collective(dcemu::kShflXor, mask, dcemu::bits(v), unsigned(by), unsigned(width)));
 }
-inline unsigned __ballot_sync(unsigned mask, int p) { return unsigned(dcemu::collective(dcemu::kBallot, mask, p != 0)); }
+inline unsigned __ballot_sync(unsigned mask, int p) {
+  return unsigned(dcemu::collective(dcemu::kBallot, mask, p != 0));
+}
 inline int __any_sync(unsigned mask, int p) { return __ballot_sync(mask, p) != 0; }
 inline int __all_sync(unsigned mask, int p) { return __ballot_sync(mask, !p) == 0; }
-inline unsigned __match_any_sync(unsigned mask, unsigned v) { return unsigned(dcemu::collective(dcemu::kMatch, mask, v)); }
+inline unsigned __match_any_sync(unsigned mask, unsigned v) {
+  return unsigned(dcemu::collective(dcemu::kMatch, mask, v));
+}
 inline unsigned __reduce_add_sync(unsigned mask, unsigned v) {
   return unsigned(dcemu::collective(dcemu::kReduceAdd, mask, v));
 }

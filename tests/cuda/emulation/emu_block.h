@@ -27,7 +27,18 @@ struct dim3 {
 namespace dcemu {
 
 enum State : uint8_t { kReady, kAtBarrier, kAtWarp, kDone };
-enum Op : uint8_t { kShflIdx, kShflUp, kShflDown, kShflXor, kBallot, kSyncWarp, kReduceAdd, kReduceMin, kReduceMax, kMatch };
+enum Op : uint8_t {
+  kShflIdx,
+  kShflUp,
+  kShflDown,
+  kShflXor,
+  kBallot,
+  kSyncWarp,
+  kReduceAdd,
+  kReduceMin,
+  kReduceMax,
+  kMatch
+};
 
 struct Copy {
   void* to;

@@ -35,8 +35,7 @@ inline void entry() {
 
 class Schedule {
  public:
-  explicit Schedule(const Block& b)
-      : random_(options.seed * 7919u + b.index.x * 131u + b.index.y * 17u + b.index.z) {}
+  explicit Schedule(const Block& b) : random_(options.seed * 7919u + b.index.x * 131u + b.index.y * 17u + b.index.z) {}
 
   const std::vector<unsigned>& of(std::vector<unsigned>& all) {
     const unsigned n = unsigned(all.size());
@@ -83,7 +82,8 @@ inline void run_block(Block& b, unsigned char* stacks) {
     for (auto& t : b.threads) done += t.state == kDone, waiting += t.state == kAtBarrier;
     if (done == n) return;
     T = nullptr;
-    if (waiting + done != n) die("deadlock: lanes wait in a *_sync intrinsic that the rest of their mask never reaches");
+    if (waiting + done != n)
+      die("deadlock: lanes wait in a *_sync intrinsic that the rest of their mask never reaches");
     if (done) die("__syncthreads() while " + std::to_string(done) + " threads of the block have exited");
     for (auto& t : b.threads) t.state = kReady;
   }

@@ -36,7 +36,8 @@ inline void run_thread(Block& b, unsigned i, pthread_barrier_t& edge) {
   for (uint64_t g = 0; g < blocks; ++g) {
     place(b, i);
     if (i == 0) {
-      b.index = {unsigned(g % b.grid.x), unsigned(g / b.grid.x % b.grid.y), unsigned(g / (uint64_t(b.grid.x) * b.grid.y))};
+      b.index = {unsigned(g % b.grid.x), unsigned(g / b.grid.x % b.grid.y),
+                 unsigned(g / (uint64_t(b.grid.x) * b.grid.y))};
       b.shared.clear();
       b.live = unsigned(b.threads.size());
     }

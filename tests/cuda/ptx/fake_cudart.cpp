@@ -39,7 +39,8 @@ void** __cudaRegisterFatBinary(void*) {
 }
 void __cudaRegisterFatBinaryEnd(void**) {}
 void __cudaUnregisterFatBinary(void**) {}
-void __cudaRegisterFunction(void**, const char* host, char*, const char* name, int, uint3*, uint3*, dim3*, dim3*, int*) {
+void __cudaRegisterFunction(void**, const char* host, char*, const char* name, int, uint3*, uint3*, dim3*, dim3*,
+                            int*) {
   kernels[host] = nullptr;
   for (int i = 0; i < ptx_entry_count; ++i)
     if (!std::strcmp(ptx_entries[i].name, name)) kernels[host] = &ptx_entries[i];

@@ -23,14 +23,19 @@ inline char ptx_shared;  // the tag of a kernel's shared memory
 // The bits of a register as a number, and back.
 template <class To, class From>
 To cast(From bits) {
-  if constexpr (std::is_same_v<To, float>) return dcemu::unbits<float>(uint32_t(bits));
-  else if constexpr (std::is_same_v<To, double>) return dcemu::unbits<double>(uint64_t(bits));
-  else return To(bits);
+  if constexpr (std::is_same_v<To, float>)
+    return dcemu::unbits<float>(uint32_t(bits));
+  else if constexpr (std::is_same_v<To, double>)
+    return dcemu::unbits<double>(uint64_t(bits));
+  else
+    return To(bits);
 }
 template <class Register, class X>
 Register put(X x) {
-  if constexpr (std::is_floating_point_v<X>) return Register(dcemu::bits(x));
-  else return Register(x);
+  if constexpr (std::is_floating_point_v<X>)
+    return Register(dcemu::bits(x));
+  else
+    return Register(x);
 }
 
 inline unsigned char* shared_at(unsigned char* shared, uint32_t offset, int bytes, uint32_t size, const char* text) {
