@@ -186,7 +186,7 @@ dim3 pair_grid(const PairSums<T>& sums, int64_t f) {
 
 template <class T>
 Rows<T> rows_of(Sizes sizes, T* state) {
-  return {sizes.n, 2 * sizes.z, sizes.k, 2 * sizes.z + 2 * sizes.k + 1, state};
+  return {{sizes.n, 2 * sizes.z + 2 * sizes.k + 1, state}, 2 * sizes.z, sizes.k};
 }
 
 template <class T>

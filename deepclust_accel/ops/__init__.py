@@ -2,6 +2,7 @@
 
 from ._define import backend, kernel_for, record, report
 from ._native import build_info, instruction_set, instruction_sets, set_instruction_set
+from .t_similarity import t_similarity
 from .wasserstein_similarity import wasserstein_similarity
 
 __all__ = [
@@ -11,8 +12,8 @@ __all__ = [
     "instruction_sets",
     "kernel_for",
     "record",
-    "record",
     "report",
     "set_instruction_set",
+    "t_similarity",
     "wasserstein_similarity",
 ]
