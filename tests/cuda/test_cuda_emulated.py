@@ -6,7 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from cuda_bugs import BUGS
+from cuda_bugs import BUGS, Bug
 from cuda_kernels import KERNELS
 from cuda_running import Failed, build, complaint, nvcc, run_driver
 
@@ -40,6 +40,15 @@ def test_right_and_the_same_bits_in_three_schedules(kernel, tmp_path):
         for case, results, others in zip(cases, first, again, strict=True):
             same = all(np.array_equal(a, b) for a, b in zip(results, others, strict=True))
             assert same, f"{case.name}: schedule {order} gives other bits than schedule 0"
+
+
+def test_long_sums_of_one_split_are_right(tmp_path):
+    """Sums leave the registers every eight tiles. With all the splits there are, only thousands of rows would see it."""
+    kernel = next(k for k in KERNELS if k.name == "wasserstein_similarity")
+    one = Bug("one-split", kernel.name, "common/cuda_pair_tiles.h", "kMaxSplits = 16", "kMaxSplits = 1", "fibers", "")
+    cases = [case for case in kernel.cases() if case.numbers[0] >= 600]
+    assert cases
+    check(cases, run_driver(build(kernel, "fibers", one.planted()), cases, tmp_path))
 
 
 @kernels
