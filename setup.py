@@ -1,7 +1,12 @@
-"""Builds the native library; metadata is in pyproject.toml. If it cannot, it leaves pure Python and says so."""
+"""Builds the native libraries; metadata is in pyproject.toml. If it cannot, it leaves pure Python and says so.
+
+The CUDA library is built with DCACCEL_CUDA=1 only, by the nvcc on PATH, and is named for the major version of CUDA. It
+needs no CUDA build of torch.
+"""
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +26,7 @@ LEVELS = {
     "-Wno-uninitialized -Wno-maybe-uninitialized",
 }  # GCC 12 warns about its own intrinsics
 TORCH_TARGET = "0x020b000000000000"  # the oldest torch the stable ABI calls need: 2.11
+CUDA_ARCHITECTURES = (75, 80, 86, 90, 100, 120)  # and PTX of the last, for what comes after it
 FLAGS = "-std=c++20 -O3 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wall"
 
 
@@ -32,25 +38,42 @@ def commit():
     return got.stdout.strip() or "unknown"
 
 
-def ninja_file(target, compiler, torch):
-    """One object per source and instruction set; ninja compiles them side by side and only what has changed."""
+def nvcc_version():
+    """(13, 0) for CUDA 13.0, or None without nvcc."""
+    if not shutil.which("nvcc"):
+        return None
+    out = subprocess.run(["nvcc", "--version"], capture_output=True, text=True).stdout
+    found = re.search(r"release (\d+)\.(\d+)", out)
+    return (int(found.group(1)), int(found.group(2))) if found else None
+
+
+def common_flags(torch):
     import pybind11
 
     includes = [Path(torch.__file__).parent / "include", sysconfig.get_paths()["include"], pybind11.get_include()]
-    common = " ".join([FLAGS, f"-DTORCH_TARGET_VERSION={TORCH_TARGET}", *(f"-isystem {path}" for path in includes)])
-    common += " -DDCACCEL_HAS_X86_LEVELS" if X86 else ""
+    return " ".join([FLAGS, f"-DTORCH_TARGET_VERSION={TORCH_TARGET}", *(f"-isystem {path}" for path in includes)])
+
+
+def rules(compiler, torch, more):
+    """Of ninja: how objects and libraries are made. Only what has changed is compiled, side by side."""
     libraries = "-undefined dynamic_lookup" if sys.platform == "darwin" else "-Wl,--no-as-needed -ltorch_cpu -lc10"
     link = f"-shared -L{Path(torch.__file__).parent / 'lib'} {libraries}"
-    lines = [
+    return [
         "rule cc",
-        f"  command = {compiler} {common} $flags -MMD -MF $out.d -c $in -o $out",
+        f"  command = {compiler} {common_flags(torch)} {more} $flags -MMD -MF $out.d -c $in -o $out",
         "  depfile = $out.d",
         "  deps = gcc",
         "rule link",
-        f"  command = {compiler} $in {link} -o $out",
+        f"  command = {compiler} $in {link} $libraries -o $out",
     ]
-    objects = []
+
+
+def cpu_file(target, compiler, torch):
+    """One object per source and instruction set."""
+    lines, objects = rules(compiler, torch, "-DDCACCEL_HAS_X86_LEVELS" if X86 else ""), []
     for source in sorted((ROOT / "csrc").glob("*/*.cpp")):
+        if source.name.startswith("cuda"):
+            continue
         for level, flags in LEVELS.items():
             if level and (source.name != "cpu.cpp" or not X86):
                 continue
@@ -61,29 +84,66 @@ def ninja_file(target, compiler, torch):
     return "\n".join([*lines, f"build {target}: link {' '.join(objects)}", ""])
 
 
+def cuda_file(target, compiler, torch):
+    """Kernels by nvcc, without torch; bindings by the C++ compiler, without CUDA; the runtime is linked in."""
+    # The nvcc on PATH may be a script that calls another; what it would run says where the toolkit is.
+    shown = subprocess.run(["nvcc", "--dryrun", "x.cu"], capture_output=True, text=True).stderr
+    home = Path(re.search(r"_HERE_=(.*)", shown).group(1)).parent
+    known = subprocess.run(["nvcc", "--list-gpu-arch"], capture_output=True, text=True).stdout
+    archs = [a for a in CUDA_ARCHITECTURES if f"compute_{a}\n" in known]
+    codes = " ".join(f"-gencode arch=compute_{a},code=sm_{a}" for a in archs)
+    major, minor = nvcc_version()
+    lines = [
+        *rules(compiler, torch, ""),
+        "rule nvcc",
+        f"  command = nvcc -std=c++20 -O3 {codes} -gencode arch=compute_{archs[-1]},code=compute_{archs[-1]} "
+        f"-Xcompiler -fPIC,-fvisibility=hidden -ccbin {compiler.split()[0]} -MD -MF $out.d -c $in -o $out",
+        "  depfile = $out.d",
+        "  deps = gcc",
+    ]
+    facts = f"""-DDCACCEL_CUDA_MODULE={target.stem} -DDCACCEL_CUDA_VERSION='"{major}.{minor}"' """
+    facts += f"""-DDCACCEL_CUDA_ARCHITECTURES='"{" ".join(map(str, archs))}"' -DDCACCEL_COMMIT='"{commit()}"'"""
+    objects = []
+    for source in sorted([*(ROOT / "csrc").glob("*/cuda*.cpp"), *(ROOT / "csrc").glob("*/*.cu")]):
+        objects.append(f"{source.parent.name}-{source.name}.o")
+        lines.append(f"build {objects[-1]}: {'nvcc' if source.suffix == '.cu' else 'cc'} {source}")
+        if source.name == "cuda_module.cpp":
+            lines.append(f"  flags = {facts}")
+    lines += [f"build {target}: link {' '.join(objects)}"]
+    places = " ".join(f"-L{p}" for p in (home / "lib64", home / "targets/x86_64-linux/lib", home / "lib") if p.exists())
+    return "\n".join([*lines, f"  libraries = {places} -lcudart_static -ldl -lrt -lpthread", ""])
+
+
 class BuildNative(build_ext):
     def build_extension(self, ext):
-        built, target = BUILD / "_native_cpu.so", Path(self.get_ext_fullpath(ext.name))
+        name = ext.name.rpartition(".")[2]
+        built, target = BUILD / f"{name}.so", Path(self.get_ext_fullpath(ext.name))
+        cuda = name.startswith("_native_cuda")
+        note = "_native_cuda_missing.txt" if cuda else "_native_missing.txt"
         places = {target.parent}
         if self.editable_mode or self.inplace:  # the source tree would go on using an older library
             places.add(ROOT / "deepclust_accel")
         for place in places:
-            for stale in (place / target.name, place / "_native_missing.txt"):
+            for stale in (place / target.name, place / note):
                 stale.unlink(missing_ok=True)
-        reason = self.compile(built)
+        reason = self.compile(built, cuda_file if cuda else cpu_file)
         target.parent.mkdir(parents=True, exist_ok=True)
         if reason:
-            print(f"deepclust_accel: building pure Python, without native kernels: {reason}", file=sys.stderr)
+            kind = "without CUDA kernels" if cuda else "pure Python, without native kernels"
+            print(f"deepclust_accel: building {kind}: {reason}", file=sys.stderr)
             for place in places:
-                (place / "_native_missing.txt").write_text(reason + "\n")
+                (place / note).write_text(reason + "\n")
         else:
-            print(f"deepclust_accel: built native kernels for {'baseline, avx2, avx512' if X86 else 'baseline'}")
+            levels = f"CUDA {nvcc_version()[0]}" if cuda else "baseline, avx2, avx512" if X86 else "baseline"
+            print(f"deepclust_accel: built native kernels for {levels}")
             shutil.copy2(built, target)
 
-    def compile(self, built):
+    def compile(self, built, ninja_file):
         """The reason why there is no library, or an empty string."""
         if os.environ.get("DCACCEL_NATIVE") == "0":
             return "DCACCEL_NATIVE=0 was set"
+        if ninja_file is cuda_file and nvcc_version() is None:
+            return "DCACCEL_CUDA=1 was set, but nvcc is not on PATH"
         compiler = os.environ.get("CXX") or next(filter(shutil.which, ("g++", "clang++", "c++")), None)
         if compiler is None or not shutil.which(compiler.split()[0]):
             return f"no C++ compiler was found ({compiler or 'g++, clang++, c++'})"
@@ -93,8 +153,10 @@ class BuildNative(build_ext):
         except ImportError as error:
             return f"{error.name} cannot be imported at build time"
         BUILD.mkdir(parents=True, exist_ok=True)
-        (BUILD / "build.ninja").write_text(ninja_file(built, compiler, torch))
-        run = subprocess.run([Path(ninja.BIN_DIR) / "ninja", "-C", BUILD], capture_output=True, text=True)
+        steps = BUILD / ("build.ninja" if ninja_file is cpu_file else "cuda.ninja")
+        steps.write_text(ninja_file(built, compiler, torch))
+        command = [Path(ninja.BIN_DIR) / "ninja", "-C", BUILD, "-f", steps]
+        run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode:
             (BUILD / "log.txt").write_text(run.stdout + run.stderr)
             first = next((line for line in run.stdout.splitlines() if "error" in line), "no message")
@@ -102,7 +164,11 @@ class BuildNative(build_ext):
         return ""
 
 
-setup(
-    ext_modules=[Extension("deepclust_accel._native_cpu", sources=[], optional=True)],
-    cmdclass={"build_ext": BuildNative},
-)
+def extensions():
+    names = ["_native_cpu"]
+    if os.environ.get("DCACCEL_CUDA") == "1":
+        names.append(f"_native_cuda{(nvcc_version() or ('',))[0]}")
+    return [Extension(f"deepclust_accel.{name}", sources=[], optional=True) for name in names]
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildNative})

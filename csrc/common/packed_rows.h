@@ -7,6 +7,7 @@
 #include <numeric>
 #include <utility>
 
+#include "centring.h"
 #include "tensor.h"
 #include "threads.h"
 #include "tile.h"
@@ -91,11 +92,7 @@ std::pair<T, T> range(const Packed<T>& rows, int64_t feature) {
   return {*std::min_element(least, least + V::size), *std::max_element(most, most + V::size)};
 }
 
-// Moves the first `count` features to where differences of their sums are accurate. A loss over pairs does not change
-// when all rows move together, but sum_j S_ij (u_i - u_j) is computed as a difference of two sums, which an offset would
-// swamp. Centring must not round, though, or it would disturb the differences of near rows: a feature moves by its mean
-// only if all its values are within a factor of two of it, where floating point subtraction is exact (Sterbenz). Any
-// other feature has a spread as large as its mean, and no need. A value that is not finite makes its feature NaN.
+// Moves the first `count` features to where differences of their sums are accurate, see centring.h.
 template <class T>
 void centre(const Packed<T>& rows, int64_t count) {
   for (int64_t f = 0; f < count; ++f) {
@@ -108,10 +105,10 @@ void centre(const Packed<T>& rows, int64_t count) {
       const T* x = rows.at(tile, f);
       sum += sum_of<T>([&](int64_t lane) { return x[lane]; });
     }
-    const T mean = finite ? T(sum / rows.n) : T(NAN), size = std::abs(mean);
-    if (near < size / 2 || far > 2 * size) continue;
+    const T shift = centring_shift(low, high, sum / rows.n);
+    if (shift == T(0)) continue;
     for (int64_t tile = 0; tile < rows.tiles(); ++tile)
-      for (int64_t lane = 0; lane < kTile<T>; ++lane) rows.at(tile, f)[lane] -= mean;
+      for (int64_t lane = 0; lane < kTile<T>; ++lane) rows.at(tile, f)[lane] -= shift;
   }
 }
 

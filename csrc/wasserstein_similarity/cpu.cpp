@@ -55,11 +55,6 @@ int64_t state_size(int64_t n, int64_t d, int64_t k) {
   return (n + kStateRows - 1) / kStateRows * kStateRows * (d + 2 * k + 1);
 }
 
-template <class T>
-T* slope(const Rows<T>& rows, int64_t tile) {
-  return rows.share(tile) + kTile<T>;
-}
-
 // Sums of a cluster: s of gamma as it is, size with the clamp, the others as in ClusterSlope.
 struct Cluster {
   double s = 0, size = 0, same = 0, entropy = 0;
@@ -104,7 +99,7 @@ double finish(const LossPass<T>& pass) {
   }
   for_tiles(tiles, [&](int64_t tile) {
     const double *l = pass.z(tile), *r = pass.r(tile);
-    T *gamma = rows.a(tile), *to = slope(rows, tile);
+    T *gamma = rows.a(tile), *to = rows.slope(tile);
     for (const Cluster& own : clusters) {
       const ClusterSlope of_rows(own.s, own.size, own.same, own.entropy);
       const double scale = std::sqrt(2 / own.size);
@@ -169,7 +164,7 @@ std::tuple<Tensor, Tensor, Tensor> gradients(const Tensor& mu, const Tensor& gam
   }
   if (need_gamma) {
     for_tiles(rows.tiles(), [&](int64_t tile) {
-      const T* from = slope(rows, tile);
+      const T* from = rows.slope(tile);
       const auto values = [&](int64_t c, int64_t lane) { return factor * from[c * kTile<T> + lane]; };
       unpack(tile, size, k, data<T>(g_gamma), values);
     });

@@ -7,19 +7,9 @@
 #pragma once
 #include "../common/pair_sweep.h"
 #include "math.h"
+#include "rows.h"
 
 namespace dcaccel::wasserstein_similarity {
-
-// What the passes read, packed (tile.h): u (d features), a (k), share (1), and behind them what only the host uses. While
-// the loss is computed, a holds gamma and share nothing.
-template <class T>
-struct Rows : Packed<T> {
-  int64_t d, k;
-
-  DC_HD T* u(int64_t tile) const { return this->at(tile, 0); }
-  DC_HD T* a(int64_t tile) const { return this->at(tile, d); }          // a_i . a_j = 2 w_ij
-  DC_HD T* share(int64_t tile) const { return this->at(tile, d + k); }  // r_i / Z_i
-};
 
 // `own` are the rows whose sums are wanted: all `rows`, or those from `start` on that a process owns (pair_sweep.h). Sums are
 // packed like own and hold zeros or earlier contributions.

@@ -6,30 +6,56 @@ device, and `ops.report` passes it on.
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+
+import torch
+
+_PACKAGE = Path(__file__).parent.parent
 
 
 def _open_cpu() -> tuple[ModuleType | None, str]:
     try:
         from .. import _native_cpu
     except ImportError as error:
-        note = Path(__file__).parent.parent / "_native_missing.txt"
+        note = _PACKAGE / "_native_missing.txt"
         if note.exists():
             return None, f"installed without native kernels: {note.read_text().strip()}"
-        found = list(note.parent.glob("_native_cpu.*"))
+        found = list(_PACKAGE.glob("_native_cpu.*"))
         return None, f"cannot open {found[0].name}: {error}" if found else "the native library was not built"
     return _native_cpu, ""
 
 
+def _open_cuda() -> tuple[ModuleType | None, str]:
+    """A library is named for the major version of CUDA it was built with; another one's is not opened."""
+    found = sorted(
+        path.name.partition(".")[0].removeprefix("_native_cuda") for path in _PACKAGE.glob("_native_cuda*.so")
+    )
+    if torch.version.cuda is None:
+        return None, "torch is built without cuda (torch.version.cuda is None); install a CUDA build of torch"
+    major = torch.version.cuda.partition(".")[0]
+    if major not in found:
+        note = _PACKAGE / "_native_cuda_missing.txt"
+        have = f"only for CUDA {', '.join(found)}" if found else note.read_text().strip() if note.exists() else "none"
+        return None, (
+            f"torch needs a library for cuda {major}, there is {have}; "
+            f"install with DCACCEL_CUDA=1 and nvcc {major} on PATH" + (", or torch for the other one" if found else "")
+        )
+    try:
+        return import_module(f"deepclust_accel._native_cuda{major}"), ""
+    except ImportError as error:
+        return None, f"cannot open _native_cuda{major}: {error}"
+
+
 cpu, _cpu_reason = _open_cpu()
+cuda, _cuda_reason = _open_cuda()
 
 
 def reason(device: str) -> str:
     """Why no native kernel runs on this type of device, or an empty string."""
-    if device == "cpu":
-        return _cpu_reason
-    return f"there are no native kernels for {device} yet"
+    reasons = {"cpu": _cpu_reason, "cuda": _cuda_reason}
+    return reasons.get(device, f"there are no native kernels for {device}")
 
 
 def instruction_sets() -> list[str]:

@@ -23,9 +23,11 @@ class Case:
     scale: float = 1.0
     shift: float = 0.0
     empty: bool = False
+    spread: float = 0.0  # of rows around one of k centers; 0: no centers
 
     def __str__(self):
         extra = f"-shift{self.shift:g}" if self.shift else "-empty" if self.empty else ""
+        extra += f"-spread{self.spread:g}" if self.spread else ""
         return f"n{self.n}-z{self.z}-k{self.k}-scale{self.scale:g}{extra}"
 
     def inputs(self, dtype, device="cpu"):
@@ -34,6 +36,8 @@ class Case:
         mu = torch.randn(self.n, self.z, generator=g) * self.scale + self.shift
         sigma = (torch.rand(self.n, self.z, generator=g) + 0.1) * self.scale + self.shift
         gamma = torch.randn(self.n, self.k, generator=g).mul(2).softmax(1)
+        if self.spread:
+            mu = mu[torch.arange(self.n) % self.k] + torch.randn(self.n, self.z, generator=g) * self.spread
         if self.empty:
             gamma[:, 0] = 0
             gamma[:, -1] = 1e-12

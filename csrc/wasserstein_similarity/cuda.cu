@@ -1,0 +1,276 @@
+// wasserstein_similarity on CUDA: the two passes over all pairs, and the launches.
+//
+// A block owns a tile of rows and gathers over the columns, so every pair is computed twice, once for either row; in
+// return nothing is scattered, and no sum depends on the order in which blocks run. Pairs i = j are left out, as on
+// the CPU: their q is known exactly, and their S, the largest of all, belongs to a difference of zero.
+// SPDX-License-Identifier: Apache-2.0
+#include "../common/cuda_pair_tiles.h"
+#include "cuda_rows.h"
+
+namespace dcaccel::wasserstein_similarity {
+namespace {
+
+// The features that a block contracts with: sums [from, from + count) of what PairSums holds, feature 0 left out.
+struct Chunk {
+  int64_t from;
+  int count;
+};
+template <int F>
+DC_DEVICE Chunk own_chunk(int64_t features) {
+  const int64_t from = int64_t(blockIdx.z) * F;
+  return {from, int(features - from < F ? features - from : F)};
+}
+
+// Which pairs of a tile count: columns that exist, and not a row with itself.
+template <class T>
+struct Counts {
+  bool all, diagonal;
+  int columns;
+
+  DC_DEVICE Counts(int64_t n, int64_t i, int64_t j) {
+    const int64_t left = n - j * kTile<T>;
+    columns = int(left < kTile<T> ? left : kTile<T>), diagonal = i == j;
+    all = !diagonal && columns == kTile<T>;
+  }
+  DC_DEVICE bool operator()(int r, int c) const {
+    return column_of<T>(c) < columns && !(diagonal && column_of<T>(c) == first_row<T>() + r);
+  }
+};
+
+// What both passes have in common: the place of a block, and its sums.
+template <class T, int F>
+struct Pass {
+  Rows<T> rows;
+  PairSums<T> out;
+  int64_t tile, begin, end;
+  Chunk chunk;
+  ColumnSums<T, F> sums;
+  bool first = true;
+
+  DC_DEVICE Pass(const Rows<T>& rows_, const PairSums<T>& out_)
+      : rows(rows_),
+        out(out_),
+        tile(blockIdx.x),
+        begin(rows_.tiles() * blockIdx.y / gridDim.y),
+        end(rows_.tiles() * (blockIdx.y + 1) / gridDim.y),
+        chunk(own_chunk<F>(out_.features)) {
+    sums.clear();
+  }
+  DC_DEVICE const T* paired(int64_t j) const { return rows.u(j); }
+
+  // After column tile j: registers are emptied now and then. Feature 0 belongs to the first chunk.
+  DC_DEVICE void add_up(int64_t j) {
+    if ((j - begin) % kFlushTiles != kFlushTiles - 1 && j + 1 < end) return;
+    sums.flush(out.at(blockIdx.y, tile, chunk.from), chunk.from > 0, 1 + chunk.count, first);
+    first = false;
+  }
+};
+
+// Sums of exp(q) and of q gamma.
+template <class T, int F>
+struct LossPass : Pass<T, F> {
+  Block<T> d;  // 1 + squared distance
+
+  using Pass<T, F>::Pass;
+  DC_DEVICE void fetch_columns(int64_t j, T* to) const {
+    fetch(this->rows.a(j) + this->chunk.from * kTile<T>, this->chunk.count, to);
+  }
+  DC_DEVICE void start() { fill(d, T(1)); }
+  DC_DEVICE void pair(const T* x, const T* y, int from, int to) { add_squared_distances(x, y, to - from, d); }
+
+  template <bool Masked>
+  DC_DEVICE void values(const Counts<T>& counts) {
+#pragma unroll
+    for (int r = 0; r < kRows<T>; ++r)
+#pragma unroll
+      for (int c = 0; c < kColumns<T>; ++c) {
+        T q = similarity(d[r][c]), e = exp_unit(q);
+        if (Masked && !counts(r, c)) q = T(0), e = T(0);
+        this->sums.values[0][r] += e;
+        d[r][c] = q;
+      }
+  }
+  DC_DEVICE void finish(int64_t j, const T* columns) {
+    const Counts<T> counts(this->rows.n, this->tile, j);
+    if (counts.all)
+      values<false>(counts);
+    else
+      values<true>(counts);
+    this->sums.contract(d, columns);
+    this->add_up(j);
+  }
+};
+
+// Sums of S and of S u, for the features of u from `first` on.
+template <class T, int F>
+struct PullPass : Pass<T, F> {
+  int64_t first_feature;
+  T share[kRows<T>];
+  Block<T> d, twice_w;
+
+  DC_DEVICE PullPass(const Rows<T>& rows, const PairSums<T>& out, int64_t first)
+      : Pass<T, F>(rows, out), first_feature(first) {
+    load_rows(rows.share(this->tile), share);
+  }
+  DC_DEVICE void fetch_columns(int64_t j, T* to) const {
+    fetch(this->rows.share(j), 1, to);
+    fetch(this->rows.u(j) + (first_feature + this->chunk.from) * kTile<T>, this->chunk.count, to + kTile<T>);
+  }
+  DC_DEVICE void start() { fill(d, T(1)), fill(twice_w, T(0)); }
+  DC_DEVICE void pair(const T* x, const T* y, int from, int to) {  // u and a lie one behind the other
+    const int border = int(this->rows.d), middle = to < border ? to : (from > border ? from : border);
+    add_squared_distances(x, y, middle - from, d);
+    add_products(x + (middle - from) * kTile<T>, y + (middle - from) * kTile<T>, to - middle, twice_w);
+  }
+
+  template <bool Masked>
+  DC_DEVICE void values(const Counts<T>& counts, const T (&share_j)[kColumns<T>]) {
+#pragma unroll
+    for (int r = 0; r < kRows<T>; ++r)
+#pragma unroll
+      for (int c = 0; c < kColumns<T>; ++c) {
+        const T q = similarity(d[r][c]);
+        T s = pull(q, exp_unit(q), twice_w[r][c], share[r], share_j[c]);
+        if (Masked && !counts(r, c)) s = T(0);
+        this->sums.values[0][r] += s;
+        d[r][c] = s;
+      }
+  }
+  DC_DEVICE void finish(int64_t j, const T* columns) {
+    const Counts<T> counts(this->rows.n, this->tile, j);
+    T share_j[kColumns<T>];
+    load_columns(columns, share_j);
+    if (counts.all)
+      values<false>(counts, share_j);
+    else
+      values<true>(counts, share_j);
+    this->sums.contract(d, columns + kTile<T>);
+    this->add_up(j);
+  }
+};
+
+// Grid: row tiles x splits of the columns x chunks of F features. The second bound is the number of blocks of a
+// multiprocessor, and with it the registers of a thread; the pull pass holds another block of pairs, as much as 6 sums
+// or so.
+template <class T, int F>
+__global__ void __launch_bounds__(kThreads, blocks_for(F)) loss_kernel(Rows<T> rows, PairSums<T> out) {
+  DC_SHARED(Buffers<T>, buffers, [1]);
+  LossPass<T, F> pass(rows, out);
+  sweep<T>(pass, pass.tile, pass.begin, pass.end, int(rows.d), buffers[0]);
+}
+
+template <class T, int F>
+__global__ void __launch_bounds__(kThreads, blocks_for(F + 6))
+    pull_kernel(Rows<T> rows, PairSums<T> out, int64_t first) {
+  DC_SHARED(Buffers<T>, buffers, [1]);
+  PullPass<T, F> pass(rows, out, first);
+  sweep<T>(pass, pass.tile, pass.begin, pass.end, int(rows.d + rows.k), buffers[0]);
+}
+
+// Launches with the smallest register block that holds `features`; more than 20 take several chunks, each of which
+// computes the distances anew.
+template <class Launch>
+void by_features(int64_t features, const Launch& launch) {
+  if (features <= 4)
+    launch.template operator()<4>();
+  else if (features <= 10)
+    launch.template operator()<10>();
+  else
+    launch.template operator()<20>();
+}
+
+template <class T>
+dim3 pair_grid(const PairSums<T>& sums, int64_t f) {
+  return dim3(unsigned(sums.tiles), unsigned(sums.splits), unsigned((sums.features + f - 1) / f));
+}
+
+template <class T>
+Rows<T> rows_of(Sizes sizes, T* state) {
+  return {{sizes.n, 2 * sizes.z + 2 * sizes.k + 1, state}, 2 * sizes.z, sizes.k};
+}
+
+template <class T>
+PairSums<T> sums_of(Sizes sizes, int64_t features, double* values) {
+  const int64_t tiles = (sizes.n + kTile<T> - 1) / kTile<T>;
+  return {values, tiles, features, column_splits(tiles)};
+}
+
+template <class T>
+int64_t size_of(const PairSums<T>& sums) {
+  return sums.splits * sums.tiles * (1 + sums.features) * kTile<T>;
+}
+
+unsigned blocks(int64_t count, int64_t threads) { return unsigned((count + threads - 1) / threads); }
+
+double scale_of(Sizes sizes) { return 1 / (double(sizes.n) * (sizes.mean_of_rows ? 1 : double(sizes.n))); }
+
+}  // namespace
+
+int64_t loss_scratch_cuda(Sizes sizes, bool single) {
+  const int64_t sums =
+      single ? size_of(sums_of<float>(sizes, sizes.k, nullptr)) : size_of(sums_of<double>(sizes, sizes.k, nullptr));
+  return sums + int64_t(sizeof(Cluster) / sizeof(double)) * sizes.k + 2 * sizes.z;
+}
+
+int64_t gradients_scratch_cuda(Sizes sizes, bool single, bool need_mu, bool need_sigma) {
+  const int64_t features = (need_mu + need_sigma) * sizes.z;
+  if (features == 0) return 0;
+  return single ? size_of(sums_of<float>(sizes, features, nullptr))
+                : size_of(sums_of<double>(sizes, features, nullptr));
+}
+
+template <class T>
+int loss_cuda(Sizes sizes, Strided<T> mu, Strided<T> sigma, Strided<T> gamma, T* loss, T* state, double* scratch,
+              CUstream_st* stream) {
+  const Rows<T> rows = rows_of(sizes, state);
+  const PairSums<T> sums = sums_of<T>(sizes, sizes.k, scratch);
+  Cluster* clusters = reinterpret_cast<Cluster*>(scratch + size_of(sums));
+  T* shifts = reinterpret_cast<T*>(clusters + sizes.k);
+  const unsigned row_blocks = blocks(rows.tiles() * kTile<T>, kThreads), k = unsigned(rows.k), d = unsigned(rows.d);
+  DC_LAUNCH((pack_kernel<T>), dim3(row_blocks, d + k), dim3(kThreads), 0, stream, sizes, mu, sigma, gamma, rows);
+  DC_LAUNCH((columns_kernel<T>), dim3(d + k), dim3(kReduceThreads), 0, stream, rows, shifts, clusters);
+  DC_LAUNCH((centre_kernel<T>), dim3(row_blocks, d), dim3(kThreads), 0, stream, rows, shifts);
+  by_features(rows.k, [&]<int F>() {
+    DC_LAUNCH((loss_kernel<T, F>), pair_grid(sums, F), dim3(kThreads), 0, stream, rows, sums);
+  });
+  DC_LAUNCH((finish_rows_kernel<T>), dim3(row_blocks, 1 + k), dim3(kThreads), 0, stream, rows, sums, clusters);
+  DC_LAUNCH((finish_clusters_kernel<T>), dim3(k), dim3(kReduceThreads), 0, stream, rows, sums, clusters);
+  DC_LAUNCH((slopes_kernel<T>), dim3(row_blocks, k), dim3(kThreads), 0, stream, rows, sums, clusters, scale_of(sizes),
+            loss);
+  return int(cudaGetLastError());
+}
+
+template <class T>
+int gradients_cuda(Sizes sizes, const T* state, const T* grad, T* g_mu, T* g_sigma, T* g_gamma, double* scratch,
+                   CUstream_st* stream) {
+  const Rows<T> rows = rows_of(sizes, const_cast<T*>(state));  // nothing is written to it
+  const int64_t n = sizes.n, z = sizes.z, k = sizes.k;
+  const double scale = scale_of(sizes);
+  if (g_mu || g_sigma) {
+    const int64_t first = g_mu ? 0 : z;
+    const PairSums<T> sums = sums_of<T>(sizes, (g_mu && g_sigma ? 2 : 1) * z, scratch);
+    by_features(sums.features, [&]<int F>() {
+      DC_LAUNCH((pull_kernel<T, F>), pair_grid(sums, F), dim3(kThreads), 0, stream, rows, sums, first);
+    });
+    const dim3 grid(blocks(n * z, kThreads));
+    for (int64_t half : {int64_t(0), z})
+      if (T* out = half == 0 ? g_mu : g_sigma)
+        DC_LAUNCH((row_gradient_kernel<T>), grid, dim3(kThreads), 0, stream, rows, sums, half, half - first, z, scale,
+                  grad, out);
+  }
+  if (g_gamma) {
+    DC_LAUNCH((gamma_gradient_kernel<T>), dim3(blocks(n * k, kThreads)), dim3(kThreads), 0, stream, rows, scale, grad,
+              g_gamma);
+  }
+  return int(cudaGetLastError());
+}
+
+template int loss_cuda<float>(Sizes, Strided<float>, Strided<float>, Strided<float>, float*, float*, double*,
+                              CUstream_st*);
+template int loss_cuda<double>(Sizes, Strided<double>, Strided<double>, Strided<double>, double*, double*, double*,
+                               CUstream_st*);
+template int gradients_cuda<float>(Sizes, const float*, const float*, float*, float*, float*, double*, CUstream_st*);
+template int gradients_cuda<double>(Sizes, const double*, const double*, double*, double*, double*, double*,
+                                    CUstream_st*);
+
+}  // namespace dcaccel::wasserstein_similarity

@@ -1,0 +1,68 @@
+"""Bugs that are planted in a copy of the sources, to show that the tests would see them.
+
+Each is a textual change. `sees` is the way of running that must object, and `how` what it must say: a pattern in the
+message of a driver that ended early, or "wrong" for results that are off.
+"""
+
+import shutil
+from dataclasses import dataclass
+
+from cuda_running import CSRC, KEPT
+
+
+@dataclass(frozen=True)
+class Bug:
+    name: str
+    kernel: str
+    file: str  # below csrc
+    old: str
+    new: str
+    sees: str
+    how: str
+
+    def planted(self):
+        """The cuda.cu of the kernel in a copy of csrc that has the bug."""
+        copy = KEPT / "bugs" / self.name
+        for folder in ("common", self.kernel):
+            shutil.copytree(CSRC / folder, copy / folder, dirs_exist_ok=True)
+        text = (CSRC / self.file).read_text()
+        assert text.count(self.old) == 1, (
+            f"{self.name}: {self.old!r} must be once in {self.file}; change the bug with it"
+        )
+        (copy / self.file).write_text(text.replace(self.old, self.new))
+        return copy / self.kernel / "cuda.cu"
+
+
+SWEEP_BARRIER = "      __syncthreads();  // this part has arrived"
+TILES, REDUCE = "common/cuda_pair_tiles.h", "common/cuda_reduce.h"
+ROWS, PASSES = "wasserstein_similarity/cuda_rows.h", "wasserstein_similarity/cuda.cu"
+W = "wasserstein_similarity"
+
+BUGS = [
+    Bug("no-barrier", W, TILES, SWEEP_BARRIER, "      //", "fibers", "wrong"),
+    Bug("no-barrier-race", W, TILES, SWEEP_BARRIER, "      //", "tsan", r"data race"),
+    Bug("no-barrier-ptx", W, TILES, SWEEP_BARRIER, "      //", "ptx80", "wrong"),
+    Bug("no-barrier-before-read", W, REDUCE, "warps[warp] = value;\n  __syncthreads();", "warps[warp] = value;",
+        "fibers", "wrong"),
+    Bug("waits-too-little", W, TILES, "__pipeline_wait_prior(0)", "__pipeline_wait_prior(1)", "fibers", "wrong"),
+    Bug("reads-behind-the-input", W, ROWS, "const bool there = i < rows.n", "const bool there = i < rows.n + 1",
+        "asan", r"heap-buffer-overflow[\s\S]*pack_kernel"),
+    Bug("writes-behind-the-gradient", W, ROWS, "if (i >= rows.n) return;\n  const int64_t tile",
+        "if (i > rows.n) return;\n  const int64_t tile", "asan", r"heap-buffer-overflow[\s\S]*row_gradient_kernel"),
+    Bug("misaligned-vector", W, TILES, "load16(feature + first_row<T>(), to)", "load16(feature + first_row<T>() + 1, to)",
+        "asan", r"misaligned address"),
+    Bug("columns-that-do-not-exist", W, PASSES, "return column_of<T>(c) < columns && !", "return !", "fibers", "wrong"),
+    Bug("the-diagonal", W, PASSES, "diagonal = i == j;", "diagonal = false;", "fibers", "wrong"),
+    Bug("uninitialised-shared-memory", W, TILES, "left = count * int(kTile<T>)", "left = (count - 1) * int(kTile<T>)",
+        "fibers", "wrong"),
+    Bug("uninitialised-scratch", W, TILES, "total = first ? double(sums[0]) : total + double(sums[0])",
+        "total = total + double(sums[0])", "fibers", "wrong"),
+    Bug("threads-exit-early", W, ROWS, "  const int64_t f = blockIdx.x;\n", "  const int64_t f = blockIdx.x;\n"
+        "  if (int64_t(threadIdx.x) >= rows.n) return;\n", "fibers", r"which has exited|threads of the block have exited"),
+    Bug("lanes-miss-a-shuffle", W, TILES, "        const bool upper = own & step;", "        const bool upper = own & step;\n"
+        "        if (own == 5) continue;", "fibers", r"\*_sync intrinsic|which has exited|different"),
+    Bug("wrong-lane", W, TILES, "int step = kColumnThreads / 2; step", "int step = kColumnThreads / 4; step", "fibers",
+        "wrong"),
+    Bug("sums-of-another-block", W, PASSES, "out.at(blockIdx.y, tile, chunk.from)", "out.at(0, tile, chunk.from)",
+        "fibers", "wrong"),
+]  # fmt: skip

@@ -1,0 +1,81 @@
+"""The CUDA kernels under test, one entry each: cases for its driver, with what must come out, in float64."""
+
+import functools
+
+import numpy as np
+import torch
+from cuda_running import Case, Hot, Kernel
+from cuda_sass import Shape
+from wasserstein_cases import CASES as WASSERSTEIN_CASES
+from wasserstein_cases import Case as WassersteinCase
+from wasserstein_cases import dense
+
+from deepclust_accel import ops
+from deepclust_accel.testing import ops as checks
+
+TYPES = {np.float32: torch.float32, np.float64: torch.float64}
+
+
+def wasserstein(case, dtype, *, rows=False, needs=7, transposed=False, grad=1.0, tolerance=None):
+    """A case of the operator's own table for the driver. `needs`: 1 for mu, 2 for sigma, 4 for gamma."""
+    inputs = case.inputs(TYPES[dtype])
+    call = functools.partial(ops.wasserstein_similarity, normalization="rows" if rows else "pairs")
+    loss, *gradients = checks.in_float64(call, inputs)
+    want = [loss.numpy()] + [
+        g.numpy() * grad if needs >> i & 1 else np.empty((0, g.shape[1])) for i, g in enumerate(gradients)
+    ]
+    rival = []
+    if dtype == np.float32 and not rows and needs == 7 and grad == 1:
+        theirs = checks.errors(dense, inputs, (loss, *gradients))
+        rival = [theirs.value, *theirs.gradients]
+    arrays = [(x.T if transposed else x).numpy() for x in inputs]
+    numbers = [case.n, case.z, case.k, int(rows), needs, int(transposed)]
+    name = f"{case}-{dtype.__name__}" + "-rows" * rows + f"-needs{needs}" * (needs != 7) + "-transposed" * transposed
+    return Case(
+        name, dtype, numbers, [*arrays, np.array([grad])], want, tolerance or checks.TOLERANCE[TYPES[dtype]], rival
+    )
+
+
+@functools.cache
+def wasserstein_all():
+    table = [wasserstein(case, dtype) for case in WASSERSTEIN_CASES for dtype in TYPES]
+    # Rows a hundredth apart around centers ten apart: what is summed cancels to a thousandth. The CPU kernel has 1.4e-5
+    # there, a dense float32 program 1e-1.
+    close = [WassersteinCase(n, 10, 10, scale, spread=0.01) for n in (130, 600) for scale in (1.0, 10.0)]
+    table += [wasserstein(case, np.float32, tolerance=3e-5) for case in close]
+    middle = WassersteinCase(130, 11, 23)  # 22 features: two chunks of paired features, and of contracted ones
+    table += [wasserstein(middle, dtype, rows=True, needs=needs, grad=3.0) for dtype in TYPES for needs in range(7)]
+    table += [wasserstein(WassersteinCase(70, 5, 3), dtype, transposed=True) for dtype in TYPES]
+    return table
+
+
+@functools.cache
+def wasserstein_few():
+    """Every kernel of both types, one and several parts and chunks, whole and ragged tiles."""
+    sizes = ((70, 2, 3), (150, 11, 23), (128, 5, 10), (64, 10, 4), (1, 1, 1), (600, 2, 3))
+    table = [wasserstein(WassersteinCase(*size), dtype) for size in sizes for dtype in TYPES]
+    return [*table, wasserstein(WassersteinCase(65, 7, 5, shift=1e3), np.float32)]
+
+
+@functools.cache
+def wasserstein_small():
+    """For ThreadSanitizer: 21 paired features are two parts, 66 rows two tiles."""
+    return [
+        wasserstein(WassersteinCase(66, 9, 3), np.float32, needs=1),
+        wasserstein(WassersteinCase(34, 2, 3), np.float64),
+    ]
+
+
+# DVAE as published: latent 10, so 20 features, and 10 clusters; and a small one.
+WASSERSTEIN_HOT = [
+    Hot("loss_kernelIfLi10E", Shape(32, 20, 0), 0.60),
+    Hot("pull_kernelIfLi20E", Shape(32, 20, 10), 0.60),
+    Hot("loss_kernelIfLi4E", Shape(32, 4, 0), 0.45),
+    Hot("pull_kernelIfLi4E", Shape(32, 4, 4), 0.45),
+    Hot("loss_kernelIdLi10E", Shape(8, 20, 0), 0.50, "fp64"),
+    Hot("pull_kernelIdLi20E", Shape(8, 20, 10), 0.50, "fp64"),
+]
+
+KERNELS = [
+    Kernel("wasserstein_similarity", wasserstein_all, wasserstein_few, wasserstein_small, WASSERSTEIN_HOT),
+]

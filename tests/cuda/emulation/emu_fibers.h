@@ -1,0 +1,108 @@
+// One fiber a CUDA thread. A thread runs until a barrier or a warp-wide operation; the schedule (dcemu::options) says
+// who runs next, so that a kernel that lacks a barrier is wrong in at least one of the orders.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include "emu_block.h"
+
+extern "C" void dcemu_switch(void** save, void* to);  // fiber_switch.cpp
+
+namespace dcemu {
+
+constexpr size_t kStack = 64 << 10;
+inline void* scheduler = nullptr;
+
+inline void yield() { dcemu_switch(&T->stack, scheduler); }
+
+inline uint64_t collective(Op op, unsigned mask, uint64_t value, unsigned argument = 0, unsigned width = 32) {
+  Thread& t = *T;
+  t.op = op, t.mask = mask, t.value = value, t.argument = argument, t.width = width, t.state = kAtWarp;
+  yield();
+  return T->result;
+}
+
+inline void barrier() {
+  T->state = kAtBarrier;
+  yield();
+}
+
+inline void entry() {
+  B->body();
+  finish_copies(*T, 0);
+  T->state = kDone;
+  yield();
+  std::abort();
+}
+
+class Schedule {
+ public:
+  explicit Schedule(const Block& b) : random_(options.seed * 7919u + b.index.x * 131u + b.index.y * 17u + b.index.z) {}
+
+  const std::vector<unsigned>& of(std::vector<unsigned>& all) {
+    const unsigned n = unsigned(all.size());
+    for (unsigned i = 0; i < n; ++i) all[i] = options.order == 1 ? n - 1 - i : i;
+    if (options.order == 2) std::shuffle(all.begin(), all.end(), random_);
+    return all;
+  }
+
+ private:
+  std::mt19937 random_;
+};
+
+// All threads up to the next barrier or their end.
+inline void run_to_barrier(Block& b, Schedule& schedule) {
+  const unsigned n = unsigned(b.threads.size());
+  std::vector<unsigned> lanes(32), warps((n + 31) / 32);
+  for (unsigned w : schedule.of(warps)) {
+    Thread* warp = &b.threads[w * 32];
+    const unsigned count = std::min(32u, n - w * 32);
+    do {
+      for (unsigned l : schedule.of(lanes)) {
+        if (l >= count || warp[l].state != kReady) continue;
+        T = &warp[l];
+        dcemu_switch(&scheduler, T->stack);
+      }
+    } while (resolve(warp, count));
+  }
+}
+
+inline void run_block(Block& b, unsigned char* stacks) {
+  const unsigned n = unsigned(b.threads.size());
+  for (unsigned i = 0; i < n; ++i) {
+    place(b, i);
+    // Stacks start at different offsets, or those of all threads would share the same few cache sets.
+    void** top = reinterpret_cast<void**>(stacks + (i + 1) * kStack - 64 - (i * 320u & 8191u));
+    *top = reinterpret_cast<void*>(&entry);
+    b.threads[i].stack = top - 6;  // the six registers that dcemu_switch restores
+    std::memset(b.threads[i].stack, 0, 48);
+  }
+  Schedule schedule(b);
+  for (;;) {
+    run_to_barrier(b, schedule);
+    unsigned done = 0, waiting = 0;
+    for (auto& t : b.threads) done += t.state == kDone, waiting += t.state == kAtBarrier;
+    if (done == n) return;
+    T = nullptr;
+    if (waiting + done != n)
+      die("deadlock: lanes wait in a *_sync intrinsic that the rest of their mask never reaches");
+    if (done) die("__syncthreads() while " + std::to_string(done) + " threads of the block have exited");
+    for (auto& t : b.threads) t.state = kReady;
+  }
+}
+
+template <class F>
+void launch(dim3 grid, dim3 block, size_t dynamic_bytes, F&& body) {
+  Block b;
+  set_up(b, grid, block, dynamic_bytes);
+  b.body = body;
+  static std::vector<unsigned char> stacks;
+  stacks.resize(std::max(stacks.size(), b.threads.size() * kStack));
+  for (unsigned z = 0; z < grid.z; ++z)
+    for (unsigned y = 0; y < grid.y; ++y)
+      for (unsigned x = 0; x < grid.x; ++x) {
+        b.index = {x, y, z};
+        b.shared.clear();
+        run_block(b, stacks.data());
+      }
+}
+
+}  // namespace dcemu
