@@ -9,6 +9,7 @@
 // of a template shared by them would be merged by the linker, possibly into the one a small CPU cannot run.
 #define DC_HD inline __attribute__((always_inline))
 #endif
+#define DC_INLINE __attribute__((always_inline))  // for lambdas
 
 namespace dcaccel {
 
@@ -31,6 +32,10 @@ template <class A>
 DC_HD A fma(A a, A b, A c) {
   return a * b + c;
 }
+
+// a where m holds, else b.
+DC_HD float select(bool m, float a, float b) { return m ? a : b; }
+DC_HD double select(bool m, double a, double b) { return m ? a : b; }
 
 DC_HD float reciprocal(float x) { return 1.0f / x; }
 DC_HD double reciprocal(double x) { return 1.0 / x; }

@@ -2,6 +2,7 @@
 
 from ._define import backend, kernel_for, record, report
 from ._native import build_info, instruction_set, instruction_sets, set_instruction_set
+from .residual_block import residual_block
 from .wasserstein_similarity import wasserstein_similarity
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "record",
     "record",
     "report",
+    "residual_block",
     "set_instruction_set",
     "wasserstein_similarity",
 ]
