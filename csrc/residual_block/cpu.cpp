@@ -74,13 +74,16 @@ void each(int64_t items, const Body& body) {
 int64_t pieces(int64_t count, int64_t step) { return (count + step - 1) / step; }
 
 // Sizes are functions of the shape alone: the order of every sum, and so its bits, must not depend on the threads.
-// What is transformed at once by a thread: 64 tiles of 64 channels are 256 KiB, which stay in L2, and weights that come
-// from L3 are used often enough.
+// Tiles that a thread transforms at once: with 64 channels 512 KiB of scratch, which stays in L2, and enough tiles for
+// weights that come from L3 at every use.
 constexpr int64_t kItemTiles = 64;
-// Whole images whose gradients are kept at once, in tiles: enough for 8 threads, and about the size of the weights.
+// Sums of the weights' gradients that are added up side by side, so that threads need not wait for each other: as many
+// as take no more memory than one tensor of images, `numbers` floats; below two there is no such room.
+int64_t parts(int64_t numbers, int64_t weights) { return std::min<int64_t>(16, numbers / (2 * weights)); }
+// Without them: tiles of the images whose gradients are kept at once, about the size of the weights, and tiles whose
+// part of a weight's gradient is one product; not many, for their transforms are larger than the images.
 int64_t chunk_tiles(int64_t channels) { return std::max<int64_t>(512, 4 * channels); }
-// Tiles whose weight gradient is summed in one product, 4 MiB of them.
-int64_t weight_tiles(int64_t channels) { return std::max<int64_t>(128, 32768 / channels); }
+constexpr int64_t kProductTiles = 128;
 
 template <class S>
 class Block {
@@ -91,11 +94,14 @@ class Block {
 
   void forward(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2,
                const Tensor& hidden, const Tensor& out) const {
-    const Tensor u = filter_room();
-    prepare(w1, false, u);
-    convolve(kernels_.hidden, {images_, read(x), data<float>(u), read(b1), nullptr, data<S>(hidden)}, count_);
-    prepare(w2, false, u);
-    convolve(kernels_.out, {images_, read(hidden), data<float>(u), read(b2), read(x), data<S>(out)}, count_);
+    const Tensor u1 = prepared(w1, false), u2 = prepared(w2, false);
+    in_items(count_, [&](int64_t first, int64_t count, float* scratch) {
+      const int64_t at = first * image();
+      S* const inner = data<S>(hidden) + at;
+      convolve(kernels_.hidden, {images_, read(x) + at, data<float>(u1), read(b1), nullptr, inner}, count, scratch);
+      convolve(kernels_.out, {images_, inner, data<float>(u2), read(b2), read(x) + at, data<S>(out) + at}, count,
+               scratch);
+    });
   }
 
   struct Wanted {
@@ -104,93 +110,167 @@ class Block {
 
   void backward(const Tensor& x, const Tensor& hidden, const Tensor& out, const Tensor& w1, const Tensor& w2,
                 const Tensor& grad, const Wanted& to) const {
-    const int64_t image = images_.h * images_.w * images_.channels();
-    const int64_t tiles = images_.tile_rows() * images_.row_tiles();
-    const int64_t chunk = std::min(count_, std::max<int64_t>(1, chunk_tiles(images_.channels()) / tiles));
     const bool lower = to.x || to.w1 || to.b1;
-    const Tensor g = empty<float>({chunk * image}), g_hidden = empty<float>({lower ? chunk * image : 0});
-    std::optional<Tensor> turned1, turned2;
-    Weights sums1(to.w1, to.b1), sums2(to.w2, to.b2);
-    for (int64_t first = 0; first < count_; first += chunk) {
-      const int64_t count = std::min(chunk, count_ - first), at = first * image;
-      const bool last = first + count == count_;
-      mask({read(grad) + at, read(out) + at, data<float>(g), count * image, 8192});
-      if (lower) {
-        if (!turned2) prepare(w2, true, turned2.emplace(filter_room()));
-        convolve(kernels_.behind, {images_, data<float>(g), data<float>(*turned2), nullptr, read(hidden) + at,
-                                   data<float>(g_hidden)}, count);
-        if (last) turned2.reset();  // before the next room is needed: with one chunk, one is enough
+    std::optional<Tensor> u1, u2;
+    if (to.x) u1 = prepared(w1, true);
+    if (lower) u2 = prepared(w2, true);
+    // From `grad`: g, g_hidden and dx of some images, `at` the first of them.
+    const auto images = [&](int64_t at, int64_t count, float* g, float* g_hidden, float* scratch) {
+      const int64_t from = at * image();
+      kernels_.mask({read(grad) + from, read(out) + from, g, count * image()});
+      if (lower) convolve(kernels_.behind, {images_, g, data<float>(*u2), nullptr, read(hidden) + from, g_hidden}, count,
+                          scratch);
+      if (to.x) convolve(kernels_.add, {images_, g_hidden, data<float>(*u1), nullptr, g, data<S>(*to.x) + from}, count,
+                         scratch);
+    };
+    const int64_t count = parts(count_ * image(), products_ * images_.channels() * images_.channels());
+    Sums sums1(*this, to.w1, to.b1, count), sums2(*this, to.w2, to.b2, count);
+    if (count < 2) {
+      const int64_t step = std::max<int64_t>(1, chunk_tiles(images_.channels()) / image_tiles());
+      const int64_t room = std::min(count_, step) * image();
+      const Tensor g = empty<float>({room}), g_hidden = empty<float>({lower ? room : 0});
+      for (int64_t at = 0; at < count_; at += step) {
+        const int64_t chunk = std::min(step, count_ - at);
+        in_items(chunk, [&](int64_t first, int64_t some, float* scratch) {
+          const int64_t from = first * image();
+          images(at + first, some, data<float>(g) + from, data<float>(g_hidden) + from, scratch);
+        });
+        if (at + chunk == count_) u1.reset(), u2.reset();  // with one chunk, they go before the gradients come
+        sums2.add(read(hidden) + at * image(), data<float>(g), chunk);
+        sums1.add(read(x) + at * image(), data<float>(g_hidden), chunk);
       }
-      weights(read(hidden) + at, data<float>(g), count, last, sums2);
-      if (to.w1 || to.b1) weights(read(x) + at, data<float>(g_hidden), count, last, sums1);
-      if (to.x) {
-        if (!turned1) prepare(w1, true, turned1.emplace(filter_room()));
-        convolve(kernels_.add, {images_, data<float>(g_hidden), data<float>(*turned1), nullptr, data<float>(g),
-                                data<S>(*to.x) + at}, count);
-      }
+    } else {
+      sums2.begin(), sums1.begin();
+      const int64_t items = pieces(count_, item_images()), each_part = pieces(items, count) * item_images();
+      const int64_t room = item_images() * image();
+      with_scratch(pieces(count_, each_part), room_of(kItemTiles) + 2 * room, [&](int64_t part, float* scratch) {
+        float *g = scratch + room_of(kItemTiles), *g_hidden = g + room;
+        const int64_t end = std::min(count_, (part + 1) * each_part);
+        for (int64_t at = part * each_part; at < end; at += item_images()) {
+          const int64_t some = std::min(item_images(), end - at);
+          images(at, some, g, g_hidden, scratch);
+          sums2.add_alone(part, read(hidden) + at * image(), g, some, scratch);
+          sums1.add_alone(part, read(x) + at * image(), g_hidden, some, scratch);
+        }
+      });
     }
+    sums2.finish(), sums1.finish();
   }
 
  private:
-  // The gradients of a weight and a bias while they are summed.
-  struct Weights {
-    const std::optional<Tensor>&weight, &bias;
-    std::optional<Tensor> du;
-    std::vector<double> sums;
+  // The gradients of a weight and a bias while they are summed, in one or several parts.
+  class Sums {
+   public:
+    Sums(const Block& block, const std::optional<Tensor>& weight, const std::optional<Tensor>& bias, int64_t parts)
+        : block_(block), weight_(weight), bias_(bias), parts_(std::max<int64_t>(1, parts)) {}
 
-    Weights(const std::optional<Tensor>& weight_, const std::optional<Tensor>& bias_) : weight(weight_), bias(bias_) {}
+    // From gradients of images, all threads at it.
+    void add(const S* x, const float* grad, int64_t count) {
+      if (!weight_ && !bias_) return;
+      begin();
+      const int64_t rows = count * block_.images_.tile_rows(), step = block_.rows_of(kProductTiles);
+      const int64_t room = block_.room_of(kProductTiles) / 2;
+      const Tensor v = empty<float>({weight_ ? room : 0}), d = empty<float>({room});
+      WeightTask task = task_of(0, x, grad, data<float>(v), data<float>(d), block_.rows_of(16));
+      for (int64_t first = 0; first < rows; first += step) {
+        task.rows = {first, std::min(rows, first + step)};
+        each(pieces(task.rows.end - first, task.rows_an_item), [&](int64_t i) { block_.kernels_.transform(task, i); });
+        each(products(), [&](int64_t i) { block_.kernels_.correlate(task, i); });
+      }
+    }
+    // To one part, by the thread that has it; `scratch` as for `convolve`.
+    void add_alone(int64_t part, const S* x, const float* grad, int64_t count, float* scratch) const {
+      if (!weight_ && !bias_) return;
+      const int64_t rows = count * block_.images_.tile_rows(), step = block_.rows_of(kItemTiles);
+      WeightTask task = task_of(part, x, grad, scratch, scratch + block_.room_of(kItemTiles) / 2, step);
+      for (int64_t first = 0; first < rows; first += step) {
+        task.rows = {first, std::min(rows, first + step)};
+        block_.kernels_.transform(task, 0);
+        for (int64_t i = 0; i < products(); ++i) block_.kernels_.correlate(task, i);
+      }
+    }
+    void begin() {
+      const int64_t c = block_.images_.channels(), size = parts_ * block_.products_ * c * c;
+      if (weight_ && !du_) std::memset(data<float>(du_.emplace(empty<float>({size}))), 0, size * sizeof(float));
+      if (bias_) bias_sums_.resize(parts_ * c);
+    }
+    void finish() {
+      const int64_t c = block_.images_.channels();
+      if (weight_) {
+        const Tensor& w = *weight_;
+        const TapsTask<S> task{block_.images_, data<float>(*du_), parts_, data<S>(w), w.stride(0), w.stride(1),
+                               w.stride(2), w.stride(3)};
+        each(block_.images_.panels, [&](int64_t panel) { block_.kernels_.taps(task, panel); });
+        du_.reset();
+      }
+      for (int64_t i = 0; bias_ && i < c; ++i) {
+        double sum = 0;
+        for (int64_t part = 0; part < parts_; ++part) sum += bias_sums_[part * c + i];
+        data<S>(*bias_)[i] = of_float<S>(float(sum));
+      }
+    }
+
+   private:
+    int64_t products() const { return block_.products_ * block_.images_.panels; }
+    WeightTask task_of(int64_t part, const S* x, const float* grad, float* v, float* d, int64_t rows_an_item) const {
+      const int64_t c = block_.images_.channels();
+      return {block_.images_, x, grad, {}, rows_an_item, v, d,
+              weight_ ? data<float>(*du_) + part * block_.products_ * c * c : nullptr,
+              bias_ ? const_cast<double*>(bias_sums_.data()) + part * c : nullptr};
+    }
+
+    const Block& block_;
+    const std::optional<Tensor>&weight_, &bias_;
+    int64_t parts_;
+    std::optional<Tensor> du_;
+    std::vector<double> bias_sums_;
   };
 
   static const S* read(const Tensor& t) { return static_cast<const S*>(t.const_data_ptr()); }
 
-  Tensor filter_room() const { return empty<float>({products_ * images_.channels() * images_.channels()}); }
-
-  void prepare(const Tensor& w, bool turned, const Tensor& to) const {
+  Tensor prepared(const Tensor& w, bool turned) const {
+    const Tensor u = empty<float>({products_ * images_.channels() * images_.channels()});
     const FilterTask<S> task{images_, read(w), w.stride(0), w.stride(1), w.stride(2), w.stride(3), turned,
-                             data<float>(to)};
+                             data<float>(u)};
     each(images_.panels, [&](int64_t panel) { kernels_.filter(task, panel); });
+    return u;
   }
 
-  void mask(const MaskTask<S>& task) const {
-    each(pieces(task.count, task.step), [&](int64_t item) { kernels_.mask(task, item); });
-  }
-
+  int64_t image() const { return images_.h * images_.w * images_.channels(); }
+  int64_t image_tiles() const { return images_.tile_rows() * images_.row_tiles(); }
+  int64_t item_images() const { return std::max<int64_t>(1, kItemTiles / image_tiles()); }
   int64_t rows_of(int64_t tiles) const { return std::max<int64_t>(1, tiles / images_.row_tiles()); }
+  // Floats for about so many tiles, transformed twice.
+  int64_t room_of(int64_t tiles) const {
+    return 2 * products_ * rows_of(tiles) * images_.row_tiles() * images_.channels();
+  }
 
-  void convolve(void (*run)(const ConvTask&, Range, float*), const ConvTask& task, int64_t count) const {
-    const int64_t rows = count * images_.tile_rows(), step = rows_of(kItemTiles), items = pieces(rows, step);
+  // body(item, scratch of `room` floats) for all items, in parallel.
+  template <class Body>
+  static void with_scratch(int64_t items, int64_t room, const Body& body) {
     const int64_t threads = std::min<int64_t>(torch::stable::get_num_threads(), items);
-    const int64_t room = 2 * products_ * step * images_.row_tiles() * images_.channels();
     const Tensor scratch = empty<float>({threads * room});
     std::atomic<int64_t> next{0};
-    each(threads, [&](int64_t slot) {
+    each(threads, [&](int64_t thread) {
       for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < items;)
-        run(task, {i * step, std::min(rows, (i + 1) * step)}, data<float>(scratch) + slot * room);
+        body(i, data<float>(scratch) + thread * room);
     });
   }
 
-  void weights(const S* x, const float* grad, int64_t count, bool last, Weights& to) const {
-    if (!to.weight && !to.bias) return;
-    const int64_t c = images_.channels(), rows = count * images_.tile_rows(), step = rows_of(weight_tiles(c));
-    const int64_t room = products_ * std::min(rows, step) * images_.row_tiles() * c;
-    if (to.weight && !to.du) std::memset(data<float>(to.du.emplace(filter_room())), 0, 4 * products_ * c * c);
-    if (to.bias && to.sums.empty()) to.sums.resize(c);
-    const Tensor v = empty<float>({to.weight ? room : 0}), d = empty<float>({room});
-    WeightTask task{images_,        x, grad, {}, rows_of(16), data<float>(v), data<float>(d),
-                    to.weight ? data<float>(*to.du) : nullptr, to.bias ? to.sums.data() : nullptr};
-    for (int64_t first = 0; first < rows; first += step) {
-      task.rows = {first, std::min(rows, first + step)};
-      each(pieces(task.rows.end - first, task.rows_an_item), [&](int64_t item) { kernels_.transform(task, item); });
-      each(products_ * images_.panels, [&](int64_t item) { kernels_.correlate(task, item); });
-    }
-    if (!last) return;
-    if (to.weight) {
-      const Tensor& w = *to.weight;
-      const TapsTask<S> finish{images_, task.du, data<S>(w), w.stride(0), w.stride(1), w.stride(2), w.stride(3)};
-      each(images_.panels, [&](int64_t panel) { kernels_.taps(finish, panel); });
-      to.du.reset();
-    }
-    if (to.bias) std::transform(to.sums.begin(), to.sums.end(), data<S>(*to.bias), of_float<S, float>);
+  // body(first image, count, scratch for `convolve`), in parallel. Images stay whole, so that one convolution can
+  // follow the other without waiting for other threads.
+  template <class Body>
+  void in_items(int64_t count, const Body& body) const {
+    const int64_t step = item_images();
+    with_scratch(pieces(count, step), room_of(kItemTiles), [&](int64_t item, float* scratch) {
+      body(item * step, std::min(step, count - item * step), scratch);
+    });
+  }
+
+  void convolve(void (*run)(const ConvTask&, Range, float*), const ConvTask& task, int64_t count,
+                float* scratch) const {
+    const int64_t rows = count * images_.tile_rows(), step = rows_of(kItemTiles);
+    for (int64_t row = 0; row < rows; row += step) run(task, {row, std::min(rows, row + step)}, scratch);
   }
 
   int64_t count_;

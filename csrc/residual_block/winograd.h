@@ -22,7 +22,7 @@ struct Images {
   DC_HD int64_t row_tiles() const { return (w + 1) / 2; }
 };
 
-// A range of tile rows, counted through all images, whose T tiles are transformed together.
+// A range of images, or of tile rows counted through all images.
 struct Range {
   int64_t begin, end;
 };
@@ -65,6 +65,7 @@ template <class S>
 struct TapsTask {
   Images images;
   const float* du;
+  int64_t parts;  // that du has, one after the other
   S* to;
   int64_t out_stride, in_stride, row_stride, column_stride;
 };
@@ -74,13 +75,13 @@ template <class S>
 struct MaskTask {
   const S *grad, *result;
   float* to;
-  int64_t count, step;  // an item is `step` numbers
+  int64_t count;
 };
 
 template <class S>
 struct Kernels {
   void (*filter)(const FilterTask<S>&, int64_t panel);
-  // Scratch: 2 * points^2 * tiles * channels floats.
+  // Of a range of tile rows; scratch: 2 * points^2 * its tiles * channels floats.
   void (*hidden)(const ConvTask&, Range, float* scratch);  // y = relu(conv(x) + bias)
   void (*out)(const ConvTask&, Range, float* scratch);     // y = relu(other + conv(x) + bias)
   void (*behind)(const ConvTask&, Range, float* scratch);  // float y = conv(float x) [other > 0]
@@ -88,7 +89,7 @@ struct Kernels {
   void (*transform)(const WeightTask&, int64_t item);
   void (*correlate)(const WeightTask&, int64_t item);  // items: points^2 * panels
   void (*taps)(const TapsTask<S>&, int64_t panel);
-  void (*mask)(const MaskTask<S>&, int64_t item);
+  void (*mask)(const MaskTask<S>&);
   int64_t points;
 };
 
@@ -316,9 +317,12 @@ void taps(const TapsTask<S>& task, int64_t panel) {
   for (int64_t o = 0; o < channels; ++o)
     for (int64_t lane = 0; lane < kPanel; lane += V::size) {
       V u[points][points], w[3][3];
-      for (int i = 0; i < points; ++i)
-        for (int j = 0; j < points; ++j)
-          u[i][j] = load(task.du + (((i * points + j) * panels + panel) * channels + o) * kPanel + lane);
+      for (int64_t part = 0; part < task.parts; ++part)
+        for (int i = 0; i < points; ++i)
+          for (int j = 0; j < points; ++j) {
+            const int64_t point = part * points * points + i * points + j;
+            u[i][j] += load(task.du + ((point * panels + panel) * channels + o) * kPanel + lane);
+          }
       both_ways<points, 3>(u, w, [](const auto& a, auto& b) DC_INLINE { Form::taps(a, b); });
       float lanes[9][V::size];
       for (int i = 0; i < 9; ++i) store(w[i / 3][i % 3], lanes[i]);
@@ -330,10 +334,8 @@ void taps(const TapsTask<S>& task, int64_t panel) {
 }
 
 template <class S>
-void mask(const MaskTask<S>& task, int64_t item) {
-  int64_t i = item * task.step;
-  const int64_t end = i + task.step < task.count ? i + task.step : task.count;
-  for (; i < end; i += V::size) store(passed(load(task.grad + i), load(task.result + i)), task.to + i);
+void mask(const MaskTask<S>& task) {
+  for (int64_t i = 0; i < task.count; i += V::size) store(passed(load(task.grad + i), load(task.result + i)), task.to + i);
 }
 
 template <class Form, class S>
