@@ -73,13 +73,15 @@ void each(int64_t items, const Body& body) {
 
 int64_t pieces(int64_t count, int64_t step) { return (count + step - 1) / step; }
 
-// Sizes are functions of the shape alone: the order of every sum, and so its bits, must not depend on the threads.
 // Tiles that a thread transforms at once: with 64 channels 512 KiB of scratch, which stays in L2, and enough tiles for
 // weights that come from L3 at every use.
 constexpr int64_t kItemTiles = 64;
-// Sums of the weights' gradients that are added up side by side, so that threads need not wait for each other: as many
-// as take no more memory than one tensor of images, `numbers` floats; below two there is no such room.
-int64_t parts(int64_t numbers, int64_t weights) { return std::min<int64_t>(16, numbers / (2 * weights)); }
+// Sums of the weights' gradients that are added up side by side, so that threads need not wait for each other: some for
+// every thread, or as many as take half the memory of one tensor of images, `numbers` floats, or none.
+int64_t parts_of(int64_t numbers, int64_t weights) {
+  const int64_t threads = torch::stable::get_num_threads(), room = numbers / (4 * weights);
+  return room < threads ? 0 : std::min(4 * threads, room);
+}
 // Without them: tiles of the images whose gradients are kept at once, about the size of the weights, and tiles whose
 // part of a weight's gradient is one product; not many, for their transforms are larger than the images.
 int64_t chunk_tiles(int64_t channels) { return std::max<int64_t>(512, 4 * channels); }
@@ -123,9 +125,9 @@ class Block {
       if (to.x) convolve(kernels_.add, {images_, g_hidden, data<float>(*u1), nullptr, g, data<S>(*to.x) + from}, count,
                          scratch);
     };
-    const int64_t count = parts(count_ * image(), products_ * images_.channels() * images_.channels());
-    Sums sums1(*this, to.w1, to.b1, count), sums2(*this, to.w2, to.b2, count);
-    if (count < 2) {
+    const int64_t parts = parts_of(count_ * image(), products_ * images_.channels() * images_.channels());
+    Sums sums1(*this, to.w1, to.b1, parts), sums2(*this, to.w2, to.b2, parts);
+    if (!parts) {
       const int64_t step = std::max<int64_t>(1, chunk_tiles(images_.channels()) / image_tiles());
       const int64_t room = std::min(count_, step) * image();
       const Tensor g = empty<float>({room}), g_hidden = empty<float>({lower ? room : 0});
@@ -141,7 +143,7 @@ class Block {
       }
     } else {
       sums2.begin(), sums1.begin();
-      const int64_t items = pieces(count_, item_images()), each_part = pieces(items, count) * item_images();
+      const int64_t items = pieces(count_, item_images()), each_part = pieces(items, parts) * item_images();
       const int64_t room = item_images() * image();
       with_scratch(pieces(count_, each_part), room_of(kItemTiles) + 2 * room, [&](int64_t part, float* scratch) {
         float *g = scratch + room_of(kItemTiles), *g_hidden = g + room;
@@ -308,13 +310,15 @@ void tail_cpu(Tensor y, Tensor skip) {
   each(pieces(task.count, task.step), [&](int64_t item) { kernels.tail(task, item); });
 }
 
-// g = grad [result > 0] and its sums over rows; dense with columns of stride one. g may be grad.
+// g = grad [result > 0] and its sums over rows and pixels; all three contiguous, or all three channels last. g may be
+// grad.
 void gate_cpu(Tensor grad, Tensor result, Tensor g, Tensor sums) {
-  const int64_t columns = sums.numel(), rows = columns ? grad.numel() / columns : 0;
-  const int64_t step = std::max<int64_t>(64, 32768 / std::max<int64_t>(1, columns)), items = pieces(rows, step);
+  const int64_t columns = sums.numel(), plane = std::max<int64_t>(1, grad.stride(1));
+  const int64_t rows = grad.numel() / (columns * plane);
+  const int64_t step = std::max<int64_t>(plane == 1 ? 64 : 1, 32768 / (columns * plane)), items = pieces(rows, step);
   const Tensor partial = empty<double>({items * columns});
   const GateTask task{grad.const_data_ptr(), result.const_data_ptr(), g.mutable_data_ptr(), data<double>(partial),
-                      rows, columns, step};
+                      rows, columns, plane, step};
   const TailKernels kernels = active_tails(grad);
   each(items, [&](int64_t item) { kernels.gate(task, item); });
   for (int64_t c = 0; c < columns; ++c) {

@@ -16,12 +16,12 @@ struct TailTask {
   int64_t count, step;
 };
 
-// g = grad [result > 0], rows x columns; g may be grad. Row `item` of sums: those of the `step` rows of g of an item.
+// g = grad [result > 0], rows x columns x plane; g may be grad. Row `item` of sums: those of the `step` rows of an item.
 struct GateTask {
   const void *grad, *result;
   void* g;
   double* sums;
-  int64_t rows, columns, step;
+  int64_t rows, columns, plane, step;
 };
 
 struct TailKernels {
@@ -40,29 +40,52 @@ void tail(const TailTask& task, int64_t item) {
   for (int64_t i = 0; i < count; ++i) y[i] = of_float<S>(relu(A(to_float(skip[i]) + to_float(y[i]))));
 }
 
+// Up to kSpan numbers; sum[i] += g[i].
+constexpr int64_t kSpan = 256;
+
+template <class S, class A>
+DC_HD void gate_span(const GateTask& task, int64_t at, int64_t span, A (&sum)[kSpan]) {
+  const S *grad = static_cast<const S*>(task.grad) + at, *result = static_cast<const S*>(task.result) + at;
+  S* g = static_cast<S*>(task.g) + at;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < span; ++i) {
+    const A value = passed(A(to_float(grad[i])), A(to_float(result[i])));
+    sum[i] += value, g[i] = of_float<S>(value);
+  }
+}
+
+// Channels last: planes of one number.
+template <class S>
+void gate_rows(const GateTask& task, int64_t begin, int64_t end, double* total) {
+  constexpr int64_t kRows = 64;  // sums of so many rows stay in A, so that it rounds little
+  for (int64_t c = 0; c < task.columns; c += kSpan)
+    for (int64_t block = begin; block < end; block += kRows) {
+      const int64_t span = c + kSpan < task.columns ? kSpan : task.columns - c;
+      typename Compute<S>::type sum[kSpan] = {};
+      for (int64_t r = block; r < block + kRows && r < end; ++r) gate_span<S>(task, r * task.columns + c, span, sum);
+      for (int64_t i = 0; i < span; ++i) total[c + i] += sum[i];
+    }
+}
+
+template <class S>
+void gate_planes(const GateTask& task, int64_t begin, int64_t end, double* total) {
+  for (int64_t r = begin; r < end; ++r)
+    for (int64_t c = 0; c < task.columns; ++c)
+      for (int64_t p = 0; p < task.plane; p += kSpan) {
+        const int64_t span = p + kSpan < task.plane ? kSpan : task.plane - p;
+        typename Compute<S>::type sum[kSpan];
+        for (int64_t i = 0; i < span; ++i) sum[i] = 0;
+        gate_span<S>(task, (r * task.columns + c) * task.plane + p, span, sum);
+        for (int64_t i = 0; i < span; ++i) total[c] += sum[i];
+      }
+}
+
 template <class S>
 void gate(const GateTask& task, int64_t item) {
-  using A = typename Compute<S>::type;
-  constexpr int64_t kSpan = 256, kRows = 64;  // sums of kRows rows stay in A, so that it rounds little
   const int64_t begin = item * task.step, end = begin + task.step < task.rows ? begin + task.step : task.rows;
   double* total = task.sums + item * task.columns;
   for (int64_t c = 0; c < task.columns; ++c) total[c] = 0;
-  for (int64_t c0 = 0; c0 < task.columns; c0 += kSpan)
-    for (int64_t r0 = begin; r0 < end; r0 += kRows) {
-      const int64_t span = c0 + kSpan < task.columns ? kSpan : task.columns - c0;
-      A sum[kSpan] = {};
-      for (int64_t r = r0; r < r0 + kRows && r < end; ++r) {
-        const int64_t at = r * task.columns + c0;
-        const S *grad = static_cast<const S*>(task.grad) + at, *result = static_cast<const S*>(task.result) + at;
-        S* g = static_cast<S*>(task.g) + at;
-#pragma GCC ivdep
-        for (int64_t c = 0; c < span; ++c) {
-          const A value = passed(A(to_float(grad[c])), A(to_float(result[c])));
-          sum[c] += value, g[c] = of_float<S>(value);
-        }
-      }
-      for (int64_t c = 0; c < span; ++c) total[c0 + c] += sum[c];
-    }
+  task.plane == 1 ? gate_rows<S>(task, begin, end, total) : gate_planes<S>(task, begin, end, total);
 }
 
 // For float, double, bfloat16 and float16, in this order.

@@ -28,9 +28,25 @@ def _format(x: Tensor) -> torch.memory_format:
     return _LAST if last else torch.contiguous_format
 
 
+def _inner_format(x: Tensor) -> torch.memory_format:
+    """The layout everything is computed in: oneDNN likes small images either way, and all else is for channels last."""
+    if x.dim() == 4 and (x.shape[2] * x.shape[3] > 16 or x.dtype != torch.bfloat16 or _ours(x)):
+        return _LAST
+    return _format(x)
+
+
+def _laid_out(x: Tensor, layout: torch.memory_format) -> Tensor:
+    """x in a layout; unlike what ``contiguous`` returns, strides of sizes that are one are the usual ones too."""
+    x = x.contiguous(memory_format=layout)
+    if x.dim() != 4:
+        return x
+    _, c, h, w = x.shape
+    strides = (c * h * w, 1, w * c, c) if layout == _LAST else (c * h * w, h * w, w, 1)
+    return x if x.stride() == strides else x.as_strided(x.shape, strides)
+
+
 def _inner(x: Tensor) -> Tensor:
-    """The layout everything is computed in."""
-    return x.contiguous(memory_format=_LAST) if x.dim() == 4 else x.contiguous()
+    return _laid_out(x, _inner_format(x))
 
 
 def _apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -40,7 +56,7 @@ def _apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _reference(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> tuple[Tensor, Tensor]:
     hidden = torch.relu(_apply(x, weight1, bias1))
     out = torch.relu(x + _apply(hidden, weight2, bias2))
-    return out.contiguous(memory_format=_format(x)), _inner(hidden)
+    return _laid_out(out, _format(x)), _inner(hidden)
 
 
 def _reference_bwd(
@@ -54,7 +70,7 @@ def _reference_bwd(
     g_h = g_h.masked_fill(hidden <= 0, 0)
     g_x, g_weight1 = _product_gradients(g_h, x, weight1, need_x, need_weight1)
     return (
-        (g + g_x).contiguous(memory_format=_format(x)) if need_x else x.new_empty(0),
+        _laid_out(g + g_x, _format(x)) if need_x else x.new_empty(0),
         _laid_out_like(weight1, g_weight1) if need_weight1 else x.new_empty(0),
         g_h.sum(over) if need_bias1 else x.new_empty(0),
         _laid_out_like(weight2, g_weight2) if need_weight2 else x.new_empty(0),
@@ -77,7 +93,7 @@ def _laid_out_like(weight: Tensor, g: Tensor) -> Tensor:
 
 
 def _fake(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x, memory_format=_format(x)), torch.empty_like(_inner(x))
+    return torch.empty_like(x, memory_format=_format(x)), torch.empty_like(x, memory_format=_inner_format(x))
 
 
 def _fake_bwd(
@@ -100,6 +116,24 @@ def _fast_bfloat16() -> tuple[bool, bool]:
     return bool(has.get("avx512_bf16")), bool(has.get("amx_bf16"))
 
 
+_pointwise = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+_pointwise_into = getattr(torch.ops.mkldnn, "_convolution_pointwise_", None)
+_UNARY = ([1, 1], [1, 1], [1, 1], 1, "relu", [], "")  # padding, stride, dilation, groups, what follows
+_BINARY = ([1, 1], [1, 1], [1, 1], 1, "add", 1.0)
+
+
+def _onednn(x: Tensor) -> bool:
+    """Whether oneDNN's convolutions can take the tail along; torch.compile uses the same operators.
+
+    Only channels last, and not where a size is one: torch may fall back to a sum with relu that lacks bfloat16.
+    """
+    if x.dim() != 4 or x.shape[1] % 16 or min(x.shape) < 2 or _inner_format(x) != _LAST:
+        return False
+    suits = x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and _fast_bfloat16()[0])
+    there = _pointwise is not None and _pointwise_into is not None
+    return suits and there and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+
+
 def _ours(x: Tensor) -> bool:
     """Whether our convolutions are the faster ones (measured on two cores of an AVX-512 machine, batch 256).
 
@@ -117,26 +151,28 @@ def _ours(x: Tensor) -> bool:
 
 
 def _forward_cpu(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> tuple[Tensor, Tensor]:
-    last = _inner(x)
+    own = _inner(x)
     if _ours(x):
-        hidden, out = torch.empty_like(last), torch.empty_like(last)
+        hidden, out = torch.empty_like(own), torch.empty_like(own)
         biases = bias1.contiguous(), bias2.contiguous()
-        torch.ops.dcaccel._residual_forward(last, weight1, biases[0], weight2, biases[1], hidden, out)
+        torch.ops.dcaccel._residual_forward(own, weight1, biases[0], weight2, biases[1], hidden, out)
+    elif _onednn(x):
+        hidden = _pointwise(own, weight1, bias1, *_UNARY)
+        out = _pointwise.binary(hidden, own, weight2, bias2, *_BINARY, "relu", [], "")
     else:
-        hidden = _inner(_apply(last, weight1, bias1)).relu_()
+        hidden = _inner(_apply(own, weight1, bias1)).relu_()
         out = _inner(_apply(hidden, weight2, bias2))
-        torch.ops.dcaccel._residual_tail(out, last)
-    return out.contiguous(memory_format=_format(x)), hidden
+        torch.ops.dcaccel._residual_tail(out, own)
+    return _laid_out(out, _format(x)), hidden
 
 
 def _backward_cpu(
     x: Tensor, hidden: Tensor, out: Tensor, weight1: Tensor, weight2: Tensor, grad: Tensor, *needs: bool
 ) -> tuple[Tensor, ...]:
-    last, grad, out = _inner(x), _inner(grad), _inner(out)
+    own, grad, out = (_laid_out(each, _inner_format(x)) for each in (x, grad, out))
     run = _backward_ours if _ours(x) else _backward_around
-    g_x, *rest = run(last, hidden, out, weight1, weight2, grad, needs)
-    if g_x is not None:
-        g_x = g_x.contiguous(memory_format=_format(x))
+    g_x, *rest = run(own, hidden, out, weight1, weight2, grad, needs)
+    g_x = None if g_x is None else _laid_out(g_x, _format(x))
     return tuple(x.new_empty(0) if g is None else g for g in (g_x, *rest))
 
 
@@ -153,25 +189,52 @@ def _backward_ours(
 def _backward_around(
     x: Tensor, hidden: Tensor, out: Tensor, weight1: Tensor, weight2: Tensor, grad: Tensor, needs: tuple[bool, ...]
 ) -> list[Tensor | None]:
-    """Our passes around torch's products."""
+    """Our passes around torch's products; the batch in parts, to save memory, where little is done again for each."""
     need_x, need_weight1, need_bias1, need_weight2, need_bias2 = needs
-    sums = torch.empty(2, x.shape[1], dtype=torch.float64)
-    g, g_x, g_weight1 = torch.empty_like(x), None, None
-    torch.ops.dcaccel._residual_gate(grad, out, g, sums[1])
-    lower = need_x or need_weight1 or need_bias1
-    g_h, g_weight2 = _product_gradients(g, hidden, weight2, lower, need_weight2)
-    if lower:
-        g_h = _inner(g_h)
-        torch.ops.dcaccel._residual_gate(g_h, hidden, g_h, sums[0])
-        g_x, g_weight1 = _product_gradients(g_h, x, weight1, need_x, need_weight1)
-        g_x = _inner(g_x).add_(g) if need_x else None
-    return [
-        g_x,
-        _laid_out_like(weight1, g_weight1) if need_weight1 else None,
-        sums[0].to(x.dtype) if need_bias1 else None,
-        _laid_out_like(weight2, g_weight2) if need_weight2 else None,
-        sums[1].to(x.dtype) if need_bias2 else None,
-    ]
+    rows, layout = len(x), _inner_format(x)
+    parts = max(1, min(4, rows, x.numel() // (8 * weight1.numel())))
+    step = max(1, -(-rows // parts))
+    g_x = torch.empty_like(x) if need_x else None
+    turned = weight1.flip(2, 3).transpose(0, 1) if need_x and _onednn(x) else None
+    totals: dict[str, Tensor] = {}
+    for start in range(0, max(1, rows), step):
+        part = slice(start, start + step)
+        g = torch.empty_like(x[part]) if g_x is None else g_x[part]
+        _add(totals, "bias2", _gate(grad[part], out[part], g))
+        lower = need_x or need_weight1 or need_bias1
+        g_h, g_weight2 = _product_gradients(g, hidden[part], weight2, lower, need_weight2)
+        _add(totals, "weight2", g_weight2)
+        if not lower:
+            continue
+        g_h = _laid_out(g_h, layout)
+        _add(totals, "bias1", _gate(g_h, hidden[part], g_h))
+        more, g_weight1 = _product_gradients(g_h, x[part], weight1, need_x and turned is None, need_weight1)
+        _add(totals, "weight1", g_weight1)
+        if turned is not None:
+            _pointwise_into.binary(g, g_h, turned, None, *_BINARY, None, [], "")
+        elif need_x:
+            g.add_(more)
+    wanted = {"weight1": need_weight1, "bias1": need_bias1, "weight2": need_weight2, "bias2": need_bias2}
+    found = [totals[name].to(x.dtype) if need else None for name, need in wanted.items()]
+    for i, weight in ((0, weight1), (2, weight2)):
+        found[i] = None if found[i] is None else _laid_out_like(weight, found[i])
+    return [g_x, *found]
+
+
+def _gate(grad: Tensor, result: Tensor, g: Tensor) -> Tensor:
+    """Writes what passes the relu to g, which may be grad, and returns its sums over rows and pixels."""
+    sums = torch.empty(grad.shape[1], dtype=torch.float64)
+    torch.ops.dcaccel._residual_gate(grad, result, g, sums)
+    return sums
+
+
+def _add(totals: dict[str, Tensor], name: str, value: Tensor | None) -> None:
+    if value is None:
+        return
+    if name in totals:  # half types: the sum rounds once more than the parts, not twice
+        totals[name] = totals[name].float() + value if value.dtype in _TYPES[2:] else totals[name].add_(value)
+    else:
+        totals[name] = value
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
