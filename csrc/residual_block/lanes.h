@@ -49,4 +49,21 @@ DC_HD void store(V x, S* to) {
   }
 }
 
+// to (columns, rows) = the transpose of from (rows, columns).
+template <class S>
+void turn(const S* from, int64_t rows, int64_t columns, S* to) {
+  const int64_t whole_rows = rows / V::size * V::size, whole_columns = columns / V::size * V::size;
+  for (int64_t c = 0; c < whole_columns; c += V::size)
+    for (int64_t r = 0; r < whole_rows; r += V::size) {
+      V block[V::size];
+#pragma GCC unroll 16
+      for (int i = 0; i < V::size; ++i) block[i] = load(from + (r + i) * columns + c);
+      transpose(block);
+#pragma GCC unroll 16
+      for (int i = 0; i < V::size; ++i) store(block[i], to + (c + i) * rows + r);
+    }
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = r < whole_rows ? whole_columns : 0; c < columns; ++c) to[c * rows + r] = from[r * columns + c];
+}
+
 }  // namespace dcaccel::residual_block::DCACCEL_ISA

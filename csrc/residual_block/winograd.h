@@ -90,6 +90,8 @@ struct Kernels {
   void (*correlate)(const WeightTask&, int64_t item);  // items: points^2 * panels
   void (*taps)(const TapsTask<S>&, int64_t panel);
   void (*mask)(const MaskTask<S>&);
+  void (*turn)(const S* from, int64_t rows, int64_t columns, S* to);  // to = the transpose of from
+  void (*turn_float)(const float* from, int64_t rows, int64_t columns, float* to);
   int64_t points;
 };
 
@@ -341,7 +343,8 @@ void mask(const MaskTask<S>& task) {
 template <class Form, class S>
 Kernels<S> kernels() {
   return {filter<Form, S>,    hidden<Form, S>, out<Form, S>,  behind<Form, S>, add<Form, S>,
-          transform<Form, S>, correlate<Form>, taps<Form, S>, mask<S>,         Form::points};
+          transform<Form, S>, correlate<Form>, taps<Form, S>, mask<S>,
+          turn<S>,            turn<float>,     Form::points};
 }
 
 // Called by the host part through this name, one for each level; `alone`: images of 2 x 2 pixels at most.

@@ -151,12 +151,14 @@ def _ours(x: Tensor) -> bool:
 
 
 def _forward_cpu(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> tuple[Tensor, Tensor]:
-    own = _inner(x)
     if _ours(x):
-        hidden, out = torch.empty_like(own), torch.empty_like(own)
+        x = _laid_out(x, _format(x))
+        hidden, out = torch.empty_like(x, memory_format=_LAST), torch.empty_like(x)
         biases = bias1.contiguous(), bias2.contiguous()
-        torch.ops.dcaccel._residual_forward(own, weight1, biases[0], weight2, biases[1], hidden, out)
-    elif _onednn(x):
+        torch.ops.dcaccel._residual_forward(x, weight1, biases[0], weight2, biases[1], hidden, out)
+        return out, hidden
+    own = _inner(x)
+    if _onednn(x):
         hidden = _pointwise(own, weight1, bias1, *_UNARY)
         out = _pointwise.binary(hidden, own, weight2, bias2, *_BINARY, "relu", [], "")
     else:
@@ -169,16 +171,15 @@ def _forward_cpu(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bia
 def _backward_cpu(
     x: Tensor, hidden: Tensor, out: Tensor, weight1: Tensor, weight2: Tensor, grad: Tensor, *needs: bool
 ) -> tuple[Tensor, ...]:
-    own, grad, out = (_laid_out(each, _inner_format(x)) for each in (x, grad, out))
     run = _backward_ours if _ours(x) else _backward_around
-    g_x, *rest = run(own, hidden, out, weight1, weight2, grad, needs)
-    g_x = None if g_x is None else _laid_out(g_x, _format(x))
-    return tuple(x.new_empty(0) if g is None else g for g in (g_x, *rest))
+    found = run(x, hidden, out, weight1, weight2, grad, needs)
+    return tuple(x.new_empty(0) if g is None else g for g in found)
 
 
 def _backward_ours(
     x: Tensor, hidden: Tensor, out: Tensor, weight1: Tensor, weight2: Tensor, grad: Tensor, needs: tuple[bool, ...]
 ) -> list[Tensor | None]:
+    x, grad = (_laid_out(each, _format(x)) for each in (x, grad))
     bias = x.new_empty(x.shape[1])
     likes = (x, weight1, bias, weight2, bias)
     to = [torch.empty_like(like) if need else None for like, need in zip(likes, needs, strict=True)]
@@ -192,15 +193,16 @@ def _backward_around(
     """Our passes around torch's products; the batch in parts, to save memory, where little is done again for each."""
     need_x, need_weight1, need_bias1, need_weight2, need_bias2 = needs
     rows, layout = len(x), _inner_format(x)
-    parts = max(1, min(4, rows, x.numel() // (8 * weight1.numel())))
-    step = max(1, -(-rows // parts))
-    g_x = torch.empty_like(x) if need_x else None
+    step = max(1, -(-rows // max(1, min(4, x.numel() // (8 * weight1.numel())))))
+    g_x = torch.empty_like(x, memory_format=_format(x)) if need_x else None
+    in_place = need_x and layout == _format(x)
     turned = weight1.flip(2, 3).transpose(0, 1) if need_x and _onednn(x) else None
     totals: dict[str, Tensor] = {}
     for start in range(0, max(1, rows), step):
         part = slice(start, start + step)
-        g = torch.empty_like(x[part]) if g_x is None else g_x[part]
-        _add(totals, "bias2", _gate(grad[part], out[part], g))
+        grads, outs, xs = (_laid_out(each[part], layout) for each in (grad, out, x))
+        g = g_x[part] if in_place else torch.empty_like(xs)
+        _add(totals, "bias2", _gate(grads, outs, g))
         lower = need_x or need_weight1 or need_bias1
         g_h, g_weight2 = _product_gradients(g, hidden[part], weight2, lower, need_weight2)
         _add(totals, "weight2", g_weight2)
@@ -208,12 +210,14 @@ def _backward_around(
             continue
         g_h = _laid_out(g_h, layout)
         _add(totals, "bias1", _gate(g_h, hidden[part], g_h))
-        more, g_weight1 = _product_gradients(g_h, x[part], weight1, need_x and turned is None, need_weight1)
+        more, g_weight1 = _product_gradients(g_h, xs, weight1, need_x and turned is None, need_weight1)
         _add(totals, "weight1", g_weight1)
         if turned is not None:
             _pointwise_into.binary(g, g_h, turned, None, *_BINARY, None, [], "")
         elif need_x:
             g.add_(more)
+        if need_x and not in_place:
+            g_x[part].copy_(g)
     wanted = {"weight1": need_weight1, "bias1": need_bias1, "weight2": need_weight2, "bias2": need_bias2}
     found = [totals[name].to(x.dtype) if need else None for name, need in wanted.items()]
     for i, weight in ((0, weight1), (2, weight2)):

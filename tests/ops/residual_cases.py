@@ -72,6 +72,7 @@ OWN = [
     Case((9, 96, 6, 8), strided=True),
     Case((150, 64, 4, 4), last=True),
     Case((1, 32, 25, 40)),
+    Case((2, 32, 64, 65)),
 ]
 OTHER = [
     *(Case((4, c, h, h), last=last) for c, h in ((1, 1), (3, 2), (7, 5), (64, 1)) for last in (False, True)),
