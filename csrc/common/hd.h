@@ -10,6 +10,11 @@
 #define DC_HD inline __attribute__((always_inline))
 #endif
 #define DC_INLINE __attribute__((always_inline))  // for lambdas
+#if defined(__CUDACC__)
+#define DC_UNROLL _Pragma("unroll")
+#else
+#define DC_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 namespace dcaccel {
 

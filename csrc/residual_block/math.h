@@ -91,15 +91,15 @@ struct Alone {
 template <int From, int To, class A, class Step>
 DC_HD void both_ways(const A (&from)[From][From], A (&to)[To][To], const Step& step) {
   A half[From][To];
-#pragma GCC unroll 4
+  DC_UNROLL
   for (int i = 0; i < From; ++i) step(from[i], half[i]);
-#pragma GCC unroll 4
+  DC_UNROLL
   for (int j = 0; j < To; ++j) {
     A column[From], out[To];
-#pragma GCC unroll 4
+    DC_UNROLL
     for (int i = 0; i < From; ++i) column[i] = half[i][j];
     step(column, out);
-#pragma GCC unroll 4
+    DC_UNROLL
     for (int i = 0; i < To; ++i) to[i][j] = out[i];
   }
 }

@@ -294,7 +294,8 @@ def residual_block(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, b
         The shape, type and memory format of x (contiguous when x is neither of the two formats).
 
     Types: float32, float64, bfloat16, float16; half types accumulate in float32. Autocast: as torch's convolution.
-    Gradient: all arguments, first order. Second order raises; use ``with ops.backend("reference")``.
+    Gradient: all arguments, first order; where the kernel convolves itself, the same bits at the same number of
+        threads. Second order raises; use ``with ops.backend("reference")``.
     Cost: O(N C^2 H W) time. Kept for the gradient: x, the inner relu's result and out. Where the tiles of the kernel
         win (channels a multiple of 32, batches of small images) it multiplies 0.25 to 0.64 times as often as a direct
         convolution, and its working memory is a few times the weights, whatever N.
