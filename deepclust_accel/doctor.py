@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -127,4 +128,10 @@ def _wasserstein_case() -> tuple[Callable[..., Tensor], list[Tensor]]:
     return ops.wasserstein_similarity, inputs
 
 
-_CASES = {"wasserstein_similarity": _wasserstein_case}
+def _t_case() -> tuple[Callable[..., Tensor], list[Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(201, width, generator=generator).double() for width in (7, 5)]
+    return partial(ops.t_similarity, dof_z=14.0), inputs
+
+
+_CASES = {"wasserstein_similarity": _wasserstein_case, "t_similarity": _t_case}

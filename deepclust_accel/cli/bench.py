@@ -24,6 +24,7 @@ def kernels(
     providers: Annotated[
         str, typer.Option("--providers", help="Comma-separated [default: all that are installed].")
     ] = "",
+    operators: Annotated[str, typer.Option("--operators", help="Comma-separated [default: all].")] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for results.json and time.png.")] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -32,7 +33,11 @@ def kernels(
     from deepclust_accel.bench import kernels as bench
 
     results = bench.measure(
-        bench.parse_rows(rows), repeats=repeats, providers=bench.parse_providers(providers), say=say
+        bench.parse_rows(rows),
+        operators=bench.parse_operators(operators),
+        repeats=repeats,
+        providers=bench.parse_providers(providers),
+        say=say,
     )
     if out is not None:
         bench.write(results, out)

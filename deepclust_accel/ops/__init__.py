@@ -3,6 +3,7 @@
 from ._define import backend, kernel_for, record, report
 from ._native import build_info, instruction_set, instruction_sets, set_instruction_set
 from .residual_block import residual_block
+from .t_similarity import t_similarity
 from .wasserstein_similarity import wasserstein_similarity
 
 __all__ = [
@@ -12,9 +13,9 @@ __all__ = [
     "instruction_sets",
     "kernel_for",
     "record",
-    "record",
     "report",
     "residual_block",
     "set_instruction_set",
+    "t_similarity",
     "wasserstein_similarity",
 ]

@@ -1,13 +1,14 @@
 """What the table of cases claims: the float64 values, the work, the memory; and that the gate stops who is wrong."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from deepclust_accel import ops
 from deepclust_accel.bench import memory
-from deepclust_accel.bench.cases import CASES, wasserstein_similarity
+from deepclust_accel.bench.cases import CASES, t_similarity, wasserstein_similarity
 from deepclust_accel.bench.gate import check, relative
 from deepclust_accel.bench.providers import PROVIDERS, Provider, first_line
 
@@ -23,13 +24,16 @@ def dense(c, rows):
 
 def test_every_public_operator_has_a_case():
     assert set(CASES) == set(ops.report())
-    assert all(name == c.operator and c.call is getattr(ops, name) for name, c in CASES.items())
+    for name, c in CASES.items():
+        call = c.call.func if isinstance(c.call, partial) else c.call
+        assert name == c.operator and call is getattr(ops, name)
 
 
 @case
 @pytest.mark.parametrize("rows", [1, 2, 65, 700])
 def test_exact_by_blocks_is_the_dense_float64_loss(case, rows, monkeypatch):
-    monkeypatch.setattr(wasserstein_similarity, "_BLOCK_PAIRS", 64)  # many blocks, the last one short
+    for module in (t_similarity, wasserstein_similarity):
+        monkeypatch.setattr(module, "_BLOCK_PAIRS", 64)  # many blocks, the last one short
     value, gradients = case.exact(case.inputs(rows))
     expected, wanted = dense(case, rows)
     assert value == pytest.approx(expected, rel=1e-12, abs=1e-15)
@@ -61,8 +65,8 @@ def test_right_providers_pass(case, name):
     ("wrong", "what"),
     [
         (lambda c: lambda *x: c.eager(*x) + 0.001 * c.eager(*x).detach(), "value"),
-        (lambda c: lambda *x: c.eager(x[0].detach() + 0 * x[0], *x[1:]), "gradient of mu"),
-        (lambda c: lambda *x: c.eager(*x) + 1e-6 * (x[2] - x[2].detach()).sum(), "gradient of gamma"),
+        (lambda c: lambda *x: c.eager(x[0].detach() + 0 * x[0], *x[1:]), "gradient of"),
+        (lambda c: lambda *x: c.eager(*x) + 0.01 * (x[-1] - x[-1].detach()).sum(), "gradient of"),
         (lambda c: lambda *x: c.eager(*x) * math.nan, "value"),
         (lambda c: lambda *x: c.eager(*x).reshape(1), None),
     ],
@@ -74,7 +78,7 @@ def test_wrong_providers_are_stopped(case, wrong, what):
     if what is None:
         assert verdict.reason == ""
     else:
-        assert verdict.reason.startswith(what) and "tolerance 1e-04" in verdict.reason
+        assert verdict.reason.startswith(what) and "tolerance" in verdict.reason
 
 
 def test_relative_error():
