@@ -9,6 +9,12 @@
 // of a template shared by them would be merged by the linker, possibly into the one a small CPU cannot run.
 #define DC_HD inline __attribute__((always_inline))
 #endif
+#define DC_INLINE __attribute__((always_inline))  // for lambdas
+#if defined(__CUDACC__)
+#define DC_UNROLL _Pragma("unroll")
+#else
+#define DC_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 namespace dcaccel {
 
@@ -31,6 +37,10 @@ template <class A>
 DC_HD A fma(A a, A b, A c) {
   return a * b + c;
 }
+
+// a where m holds, else b.
+DC_HD float select(bool m, float a, float b) { return m ? a : b; }
+DC_HD double select(bool m, double a, double b) { return m ? a : b; }
 
 #if defined(__CUDA_ARCH__)
 // One instruction with a relative error of 2^-23 (CUDA C++ Programming Guide); a division would be ten and a branch.

@@ -34,6 +34,8 @@ struct Vec {
   friend DC_HD Vec operator*(Vec a, Vec b) { return of(a.v * b.v); }
   DC_HD Vec& operator+=(Vec b) { return v += b.v, *this; }
   friend DC_HD Vec fma(Vec a, Vec b, Vec c) { return of(a.v * b.v + c.v); }
+  friend DC_HD mask operator<(Vec a, Vec b) { return a.v < b.v; }
+  friend DC_HD mask operator<=(Vec a, Vec b) { return a.v <= b.v; }
   friend DC_HD Vec select(mask m, Vec a, Vec b) { return of(m ? a.v : b.v); }
 };
 

@@ -2,6 +2,7 @@
 
 from ._define import backend, kernel_for, record, report
 from ._native import build_info, instruction_set, instruction_sets, set_instruction_set
+from .residual_block import residual_block
 from .t_similarity import t_similarity
 from .wasserstein_similarity import wasserstein_similarity
 
@@ -13,6 +14,7 @@ __all__ = [
     "kernel_for",
     "record",
     "report",
+    "residual_block",
     "set_instruction_set",
     "t_similarity",
     "wasserstein_similarity",
