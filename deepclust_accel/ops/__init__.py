@@ -2,6 +2,7 @@
 
 from ._define import backend, kernel_for, record, report
 from ._native import build_info, instruction_set, instruction_sets, set_instruction_set
+from .soft_assign import soft_assign
 from .wasserstein_similarity import wasserstein_similarity
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "record",
     "report",
     "set_instruction_set",
+    "soft_assign",
     "wasserstein_similarity",
 ]
