@@ -88,35 +88,53 @@ DC_HD void store_tile(const T* tile, int64_t rows, int64_t columns, T* out, cons
   }
 }
 
-// R rows x V vectors of centers: use(row, v0, values) with values[v] = start + sum_f ((z_f - c_f) scale_f)^2. True
-// differences: they cost an addition more than |z|^2 + |c|^2 - 2 z c and keep their digits far from the origin.
-template <class T, bool Scaled, int R, int V, class Use>
-DC_HD void distance_block(const Centers<T>& c, const T* z, int64_t row, int64_t v0, const Use& use) {
-  constexpr int lanes = Vec<T>::size;
-  const int64_t kp = c.kp(), dp = c.dp();
-  Vec<T> acc[R][V];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) acc[r][v] = Vec<T>::load(c.start + (v0 + v) * lanes);
-  const T *x = z + row * dp, *column = c.columns + v0 * lanes, *scale = c.scale_columns + (Scaled ? v0 * lanes : 0);
-  for (int64_t f = 0; f < c.d; ++f, column += kp, scale += Scaled ? kp : 0) {
+// acc[r][v] += sum_f ((z_f - c_f) scale_f)^2 over `count` features, for R rows x V vectors of centers. True differences:
+// they cost an addition more than |z|^2 + |c|^2 - 2 z c and keep their digits far from the origin.
+template <class T, bool Scaled, int R, int V>
+DC_HD void add_squares(const T* x, int64_t dp, const T* column, const T* scale, int64_t kp, int64_t count,
+                       Vec<T> (&acc)[R][V]) {
+  for (int64_t f = 0; f < count; ++f, column += kp, scale += Scaled ? kp : 0) {
     Vec<T> center[V];
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) center[v] = Vec<T>::load(column + v * lanes);
+    for (int v = 0; v < V; ++v) center[v] = Vec<T>::load(column + v * Vec<T>::size);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const Vec<T> value(x[r * dp + f]);
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
         Vec<T> difference = value - center[v];
-        if constexpr (Scaled) difference = difference * Vec<T>::load(scale + v * lanes);
+        if constexpr (Scaled) difference = difference * Vec<T>::load(scale + v * Vec<T>::size);
         acc[r][v] = fma(difference, difference, acc[r][v]);
       }
     }
   }
+}
+
+// Features summed in one go; more would be less accurate than PyTorch, which adds in pairs.
+constexpr int64_t kFeatureRun = 16;
+
+// use(row, v0, values) with values[v] = start + the sum of squares over all features.
+template <class T, bool Scaled, int R, int V, class Use>
+DC_HD void distance_block(const Centers<T>& c, const T* z, int64_t row, int64_t v0, const Use& use) {
+  const int64_t kp = c.kp(), dp = c.dp(), at = v0 * Vec<T>::size;
+  const T *x = z + row * dp, *column = c.columns + at, *scale = Scaled ? c.scale_columns + at : nullptr;
+  Vec<T> acc[R][V];
+  add_squares<T, Scaled>(x, dp, column, scale, kp, smaller(c.d, kFeatureRun), acc);
+  for (int64_t f = kFeatureRun; f < c.d; f += kFeatureRun) {
+    Vec<T> more[R][V];
+    add_squares<T, Scaled>(x + f, dp, column + f * kp, scale + (Scaled ? f * kp : 0), kp, smaller(c.d - f, kFeatureRun),
+                           more);
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) use.template operator()<V>(row + r, v0, acc[r]);
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) acc[r][v] += more[r][v];
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) acc[r][v] += Vec<T>::load(c.start + at + v * Vec<T>::size);
+    use.template operator()<V>(row + r, v0, acc[r]);
+  }
 }
 
 // Rows of a register block for V vectors of centers: four independent sums at least, registers to spare at most.

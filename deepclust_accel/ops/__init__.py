@@ -2,16 +2,21 @@
 
 from ._define import backend, kernel_for, record, report
 from ._native import build_info, instruction_set, instruction_sets, set_instruction_set
+from .center_sums import center_sums
+from .mixture_posterior import mixture_posterior
+from .nearest_center import nearest_center
 from .soft_assign import soft_assign
 from .wasserstein_similarity import wasserstein_similarity
 
 __all__ = [
     "backend",
     "build_info",
+    "center_sums",
     "instruction_set",
     "instruction_sets",
     "kernel_for",
-    "record",
+    "mixture_posterior",
+    "nearest_center",
     "record",
     "report",
     "set_instruction_set",
