@@ -3,6 +3,8 @@
 #pragma once
 #include <cstdint>
 
+#include "hd.h"
+
 namespace dcaccel {
 
 // Rows handled together: their values for all centers stay in L1 or L2, and sums over them are the longest that are
@@ -11,7 +13,7 @@ constexpr int64_t kRowTile = 32;
 
 // Tables are padded to 64 bytes, the widest vector, so that one packing serves every instruction set.
 template <class T>
-constexpr int64_t padded(int64_t count) {
+DC_HD constexpr int64_t padded(int64_t count) {
   constexpr int64_t lanes = 64 / sizeof(T);
   return (count + lanes - 1) / lanes * lanes;
 }
@@ -32,15 +34,15 @@ struct Centers {
   const T *scale_columns, *scale_rows;  // the same of 1 / sigma and of 1 / sigma^2, or null
   const T* start;                       // [kp]
 
-  int64_t kp() const { return padded<T>(k); }
-  int64_t dp() const { return padded<T>(d); }
+  DC_HD int64_t kp() const { return padded<T>(k); }
+  DC_HD int64_t dp() const { return padded<T>(d); }
 };
 
 // Cuts scratch memory into pieces that start on a cache line.
 template <class T>
 struct Cutter {
   T* rest;
-  T* take(int64_t count) {
+  DC_HD T* take(int64_t count) {
     T* const piece = rest;
     rest += padded<T>(count);
     return piece;

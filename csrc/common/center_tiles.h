@@ -56,9 +56,14 @@ DC_HD Vec<T> larger(Vec<T> a, Vec<T> b) {
   return select(a.v > b.v, a, b);
 }
 
-constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+template <class T>
+DC_HD Vec<T> smaller(Vec<T> a, Vec<T> b) {
+  return select(a.v < b.v, a, b);
+}
 
-// Rows first..first+rows of a matrix as a tile of kRowTile rows, `stride` apart; zeros behind the columns and the rows.
+DC_HD constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Rows first..first+rows of a matrix as a tile of kRowTile padded rows; zeros behind the columns and the rows.
 template <class T>
 void load_tile(const View<T>& from, int64_t first, int64_t rows, int64_t columns, T* tile) {
   constexpr int lanes = Vec<T>::size;
@@ -88,8 +93,8 @@ DC_HD void store_tile(const T* tile, int64_t rows, int64_t columns, T* out, cons
   }
 }
 
-// acc[r][v] += sum_f ((z_f - c_f) scale_f)^2 over `count` features, for R rows x V vectors of centers. True differences:
-// they cost an addition more than |z|^2 + |c|^2 - 2 z c and keep their digits far from the origin.
+// acc[r][v] += sum_f ((z_f - c_f) scale_f)^2 over `count` features, for R rows x V vectors of centers. Differences cost
+// an addition more than |z|^2 + |c|^2 - 2 z c but keep their digits far from the origin.
 template <class T, bool Scaled, int R, int V>
 DC_HD void add_squares(const T* x, int64_t dp, const T* column, const T* scale, int64_t kp, int64_t count,
                        Vec<T> (&acc)[R][V]) {
@@ -183,6 +188,11 @@ void sum_lanes(const T* partial, T* out) {
 template <class T>
 void largest_lane(const T* partial, T* out) {
   across_lanes(partial, out, [](Vec<T> a, Vec<T> b) { return larger(a, b); });
+}
+
+template <class T>
+void smallest_lane(const T* partial, T* out) {
+  across_lanes(partial, out, [](Vec<T> a, Vec<T> b) { return smaller(a, b); });
 }
 
 // partial[row] takes in one more vector, or begins with it.

@@ -1,7 +1,7 @@
 // The choice among the instruction sets a cpu.cpp was compiled for. Host part only.
 //
-// A kernel file has a struct of function pointers, `template <class T> struct Kernels`, and at every level the functions
-// `Kernels<float> kernels_float()` and `Kernels<double> kernels_double()` in the namespace of the level.
+// A kernel file has a struct of function pointers, `template <class T> struct Kernels`, and at every level the
+// functions `Kernels<float> kernels_float()` and `Kernels<double> kernels_double()` in the namespace of the level.
 // DC_ACTIVE_KERNELS(), in the operator's namespace, declares them and defines active_kernels<T>().
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -17,8 +17,10 @@
   Kernels<float> kernels_float();   \
   Kernels<double> kernels_double(); \
   }
-#define DC_PICK(type) \
-  (active_level() == 2 ? avx512::kernels_##type() : active_level() == 1 ? avx2::kernels_##type() : baseline::kernels_##type())
+#define DC_PICK(type)                                         \
+  (active_level() == 2   ? avx512::kernels_##type() \
+   : active_level() == 1 ? avx2::kernels_##type()   \
+                         : baseline::kernels_##type())
 #else
 #define DC_KERNELS_OF_LEVELS()
 #define DC_PICK(type) baseline::kernels_##type()

@@ -6,16 +6,15 @@
 
 namespace dcaccel::DCACCEL_ISA {
 
-// sums[r] = sum_k exp(tile[r][k] - largest[r]); the tile holds the terms afterwards if `Keep`. Behind the last center
-// the tile holds -inf.
-template <class T, bool Keep>
-void exp_sums(T* tile, int64_t k, int64_t rows, const T* largest, T* partial, T* sums) {
+// sums[r] = sum_k exp(exponent(r, tile[r][k])); the tile holds the terms afterwards if `Keep`. Behind the last center
+// the exponent has to be -inf.
+template <class T, bool Keep, class Exponent>
+DC_HD void exp_sums(T* tile, int64_t k, int64_t rows, T* partial, T* sums, const Exponent& exponent) {
   constexpr int lanes = Vec<T>::size;
   for (int64_t r = 0; r < rows; ++r, tile += padded<T>(k)) {
-    const Vec<T> top(largest[r]);
     Vec<T> sum;
     for (int64_t c = 0; c < k; c += lanes) {
-      const Vec<T> e = exp(Vec<T>::load(tile + c) - top);
+      const Vec<T> e = exp(exponent(r, Vec<T>::load(tile + c)));
       if constexpr (Keep) e.store(tile + c);
       sum += e;
     }

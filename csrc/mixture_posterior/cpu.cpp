@@ -1,5 +1,5 @@
-// mixture_posterior on the CPU: tables, blocks, registration. Compiled once per instruction set for the passes; the rest
-// of the file belongs to level 0.
+// mixture_posterior on the CPU: tables, blocks, registration. Compiled once per instruction set for the passes; the
+// rest of the file belongs to level 0.
 // SPDX-License-Identifier: Apache-2.0
 #include "passes.h"
 

@@ -12,7 +12,9 @@ struct Forward {
   Centers<T> centers;  // sums start at -2 a
   T* log_r;
 
-  static int64_t scratch(int64_t k, int64_t d) { return kRowTile * (padded<T>(d) + padded<T>(k) + padded<T>(1) + 2); }
+  DC_HD static int64_t scratch(int64_t k, int64_t d) {
+    return kRowTile * (padded<T>(d) + padded<T>(k) + padded<T>(1) + 2);
+  }
 };
 
 template <class T>
@@ -22,7 +24,7 @@ struct Backward {
   T* g_z;             // null when not wanted
   bool need_centers;  // any of the other three
 
-  static int64_t scratch(int64_t k, int64_t d) {
+  DC_HD static int64_t scratch(int64_t k, int64_t d) {
     return kRowTile * (2 * padded<T>(d) + 2 * padded<T>(k) + padded<T>(1) + 1);
   }
 };
@@ -30,8 +32,8 @@ struct Backward {
 // Sums of a block: S_ik (z_i - m_k) and S_ik (z_i - m_k)^2, both [kp][dp], then S_ik, [kp].
 struct Sums {
   double *first, *second, *zeroth;
-  static int64_t size(int64_t kp, int64_t dp) { return 2 * kp * dp + kp; }
-  Sums(double* sums, int64_t kp, int64_t dp) : first(sums), second(first + kp * dp), zeroth(second + kp * dp) {}
+  DC_HD static int64_t size(int64_t kp, int64_t dp) { return 2 * kp * dp + kp; }
+  DC_HD Sums(double* sums, int64_t kp, int64_t dp) : first(sums), second(first + kp * dp), zeroth(second + kp * dp) {}
 };
 
 template <class T>
@@ -64,7 +66,7 @@ void forward(const Forward<T>& p, int64_t first, int64_t last, T* scratch) {
       gather_partial(partial, row, v0 == 0, top, [](Vec<T> a, Vec<T> b) { return larger(a, b); });
     });
     largest_lane(partial, largest);
-    exp_sums<T, false>(tile, k, rows, largest, partial, sums);
+    exp_sums<T, false>(tile, k, rows, partial, sums, [&](int64_t r, Vec<T> x) { return x - Vec<T>(largest[r]); });
     for_row_values(sums, [](Vec<T> x) { return log(x); });
     store_tile(tile, rows, k, p.log_r + first * k, [&](int64_t r, Vec<T> x) {
       return (x - Vec<T>(largest[r])) - Vec<T>(sums[r]);
@@ -106,19 +108,21 @@ DC_HD void pull(const Centers<T>& c, const T* s, const T* z, int64_t at, int64_t
     mean[j] = Vec<T>::load(c.rows + at + j * dp), precision[j] = Vec<T>::load(c.scale_rows + at + j * dp);
   for (int64_t r = 0; r < rows; ++r, s += kp, z += dp, g_z += dp) {
     const Vec<T> x = Vec<T>::load(z);
-    Vec<T> g;
-    if constexpr (Rows) g = Vec<T>::load(g_z);
+    Vec<T> g;  // of these components only: added up in groups, sums over many keep their digits
 #pragma GCC unroll 4
     for (int j = 0; j < C; ++j) {
       const Vec<T> difference = x - mean[j], pulled = Vec<T>(s[j]) * difference;
       if constexpr (Rows) g = fma(pulled, precision[j], g);
       if constexpr (Summed) first[j] += pulled, second[j] = fma(pulled, difference, second[j]);
     }
-    if constexpr (Rows) g.store(g_z);
+    if constexpr (Rows) (Vec<T>::load(g_z) + g).store(g_z);
   }
   if constexpr (Summed)
 #pragma GCC unroll 4
-    for (int j = 0; j < C; ++j) add_to(sums.first + at + j * dp, first[j]), add_to(sums.second + at + j * dp, second[j]);
+    for (int j = 0; j < C; ++j) {
+      add_to(sums.first + at + j * dp, first[j]);
+      add_to(sums.second + at + j * dp, second[j]);
+    }
 }
 
 template <class T, bool Rows, bool Summed>

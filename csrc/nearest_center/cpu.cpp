@@ -12,7 +12,7 @@ struct Search {
   int64_t* index;
   T* distance;
 
-  static int64_t scratch(int64_t d) { return kRowTile * (padded<T>(d) + 2 * padded<T>(1) + 2); }
+  DC_HD static int64_t scratch(int64_t d) { return kRowTile * (padded<T>(d) + 2 * padded<T>(1) + 2); }
 };
 
 template <class T>

@@ -2,7 +2,7 @@
 //
 //   index_i = the first k with the smallest d_ik = |x_i - c_k|^2          distance_i = d_ik
 //
-// A distance that is NaN or infinite is never the smallest; if all are, index 0 is reported with its distance.
+// A distance that is NaN or infinite is never the smallest; if all are, the answer is index 0 with its distance.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include "../common/hd.h"

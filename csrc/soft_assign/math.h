@@ -2,8 +2,11 @@
 //
 //   d_ik = |z_i - c_k|^2          w_ik = (1 + d_ik / v)^(-(v + 1) / 2)          q_ik = w_ik / sum_l w_il
 //
-// v, the degrees of freedom, is one in most methods and then w_ik = 1 / (1 + d_ik). Otherwise log w is the score of a
-// softmax, which cannot underflow for all centers at once.
+// v, the degrees of freedom, is one in most methods and then w_ik = 1 / (1 + d_ik). Otherwise all weights of a row are
+// divided by that of its nearest center m, so that they cannot all underflow, and the logarithm is taken of a number
+// near one for the centers that matter, whose rounding would otherwise be multiplied by the exponent:
+//
+//   log(w_ik / w_im) = -(v + 1) / 2 log(1 + (d_ik - d_im) / (v + d_im))
 //
 //   S_ik       = 2 dloss/dd_ik = -(v + 1) q_ik (g_ik - h_i) / (v + d_ik),       h_i = sum_l q_il g_il,  g = dloss/dq
 //   dloss/dz_i = sum_k S_ik (z_i - c_k)                                 dloss/dc_k = -sum_i S_ik (z_i - c_k)
@@ -19,10 +22,10 @@ DC_HD A weight(A one_plus_d) {
   return reciprocal(one_plus_d);
 }
 
-// log w, from the constants 1 / v and -(v + 1) / 2.
+// log(w_ik / w_im), from 1 / (v + d_im) and the constant -(v + 1) / 2.
 template <class A>
-DC_HD A score(A d, A inverse_dof, A power) {
-  return power * log1p(d * inverse_dof);
+DC_HD A score(A d, A nearest, A inverse, A power) {
+  return power * log1p((d - nearest) * inverse);
 }
 
 // S, from the constant -(v + 1).

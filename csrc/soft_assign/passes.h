@@ -13,7 +13,9 @@ struct Forward {
   T dof;
   T* q;
 
-  static int64_t scratch(int64_t k, int64_t d) { return kRowTile * (padded<T>(d) + padded<T>(k) + padded<T>(1) + 2); }
+  DC_HD static int64_t scratch(int64_t k, int64_t d) {
+    return kRowTile * (padded<T>(d) + padded<T>(k) + padded<T>(1) + 3);
+  }
 };
 
 template <class T>
@@ -24,7 +26,7 @@ struct Backward {
   T* g_z;                   // null when not wanted
   bool need_centers;
 
-  static int64_t scratch(int64_t k, int64_t d) {
+  DC_HD static int64_t scratch(int64_t k, int64_t d) {
     return kRowTile * (2 * padded<T>(d) + 2 * padded<T>(k) + padded<T>(1) + 1);
   }
 };
@@ -43,11 +45,13 @@ using namespace dcaccel::DCACCEL_ISA;
 template <class T>
 void weights(const Forward<T>& p, const T* z, int64_t rows, T* tile, T* partial, T* sums) {
   const int64_t kp = p.centers.kp();
+  const Vec<T> infinite{T(__builtin_inff())};
   for_distances<T, false>(p.centers, z, rows, [&]<int V>(int64_t row, int64_t v0, Vec<T>(&values)[V]) {
     Vec<T> sum;
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      const Vec<T> w = weight(values[v]);
+      // the quick reciprocal of infinity is small, not zero; rows without any weight must come out as NaN
+      const Vec<T> w = select(values[v].v == infinite.v, Vec<T>(), weight(values[v]));
       w.store(tile + row * kp + (v0 + v) * Vec<T>::size);
       sum += w;
     }
@@ -57,20 +61,18 @@ void weights(const Forward<T>& p, const T* z, int64_t rows, T* tile, T* partial,
 }
 
 template <class T>
-void scores(const Forward<T>& p, const T* z, int64_t rows, T* tile, T* partial, T* largest) {
+void distances(const Forward<T>& p, const T* z, int64_t rows, T* tile, T* partial, T* nearest) {
   const int64_t kp = p.centers.kp();
-  const Vec<T> inverse_dof(T(1) / p.dof), power(-(p.dof + T(1)) / T(2));
   for_distances<T, false>(p.centers, z, rows, [&]<int V>(int64_t row, int64_t v0, Vec<T>(&values)[V]) {
-    Vec<T> top;
+    Vec<T> least = values[0];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      const Vec<T> x = score(values[v], inverse_dof, power);
-      x.store(tile + row * kp + (v0 + v) * Vec<T>::size);
-      top = v == 0 ? x : larger(top, x);
+      values[v].store(tile + row * kp + (v0 + v) * Vec<T>::size);
+      least = smaller(values[v], least);
     }
-    gather_partial(partial, row, v0 == 0, top, [](Vec<T> a, Vec<T> b) { return larger(a, b); });
+    gather_partial(partial, row, v0 == 0, least, [](Vec<T> a, Vec<T> b) { return smaller(a, b); });
   });
-  largest_lane(partial, largest);
+  smallest_lane(partial, nearest);
 }
 
 template <class T>
@@ -78,15 +80,21 @@ void forward(const Forward<T>& p, int64_t first, int64_t last, T* scratch) {
   const int64_t k = p.centers.k, d = p.centers.d;
   Cutter<T> cut{scratch};
   T *z = cut.take(kRowTile * p.centers.dp()), *tile = cut.take(kRowTile * p.centers.kp());
-  T *partial = cut.take(kRowTile * padded<T>(1)), *sums = cut.take(kRowTile), *largest = cut.take(kRowTile);
+  T *partial = cut.take(kRowTile * padded<T>(1)), *sums = cut.take(kRowTile), *nearest = cut.take(kRowTile);
+  T* inverse = cut.take(kRowTile);
+  const Vec<T> dof(p.dof), power(-(p.dof + T(1)) / T(2));
   for (; first < last; first += kRowTile) {
     const int64_t rows = smaller(kRowTile, last - first);
     load_tile(p.z, first, rows, d, z);
     if (p.dof == T(1)) {
       weights(p, z, rows, tile, partial, sums);
     } else {
-      scores(p, z, rows, tile, partial, largest);
-      exp_sums<T, true>(tile, k, rows, largest, partial, sums);
+      distances(p, z, rows, tile, partial, nearest);
+      for (int64_t r = 0; r < kRowTile; r += Vec<T>::size)
+        reciprocal(dof + Vec<T>::load(nearest + r)).store(inverse + r);
+      exp_sums<T, true>(tile, k, rows, partial, sums, [&](int64_t r, Vec<T> d) {
+        return score(d, Vec<T>(nearest[r]), Vec<T>(inverse[r]), power);
+      });
     }
     for_row_values(sums, [](Vec<T> x) { return reciprocal(x); });
     store_tile(tile, rows, k, p.q + first * k, [&](int64_t r, Vec<T> x) { return x * Vec<T>(sums[r]); });
@@ -113,15 +121,14 @@ DC_HD void pull(const T* s, const T* z, const T* c, int64_t kp, int64_t dp, int6
   for (int j = 0; j < C; ++j) center[j] = Vec<T>::load(c + j * dp);
   for (int64_t r = 0; r < rows; ++r, s += kp, z += dp, g_z += dp) {
     const Vec<T> x = Vec<T>::load(z);
-    Vec<T> g;
-    if constexpr (Rows) g = Vec<T>::load(g_z);
+    Vec<T> g;  // of these centers only: added up in groups, sums over many centers keep their digits
 #pragma GCC unroll 8
     for (int j = 0; j < C; ++j) {
       const Vec<T> difference = x - center[j], slope_j(s[j]);
       if constexpr (Rows) g = fma(slope_j, difference, g);
       if constexpr (Sums) sum[j] = fma(slope_j, difference, sum[j]);
     }
-    if constexpr (Rows) g.store(g_z);
+    if constexpr (Rows) (Vec<T>::load(g_z) + g).store(g_z);
   }
   if constexpr (Sums)
 #pragma GCC unroll 8

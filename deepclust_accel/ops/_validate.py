@@ -9,9 +9,7 @@ HALF = (torch.float16, torch.bfloat16)
 FULL = (torch.float32, torch.float64)
 
 
-def wrong(
-    op: str, what: str, expected: str, got: object, advice: str, kind: type[Exception] = ValueError
-) -> Exception:
+def wrong(op: str, what: str, expected: str, got: object, advice: str, kind: type[Exception] = ValueError) -> Exception:
     """The error to raise."""
     return kind(f"{op}: {what}: expected {expected}, got {got}; {advice}")
 

@@ -117,9 +117,7 @@ def mixture_posterior(z: Tensor, log_weights: Tensor, mean: Tensor, log_variance
     tensor([[0.6225, 0.3775],
             [0.1824, 0.8176]])
     """
-    z, log_weights, mean, log_variance = floats(
-        _OP, z=z, log_weights=log_weights, mean=mean, log_variance=log_variance
-    )
+    z, log_weights, mean, log_variance = floats(_OP, z=z, log_weights=log_weights, mean=mean, log_variance=log_variance)
     rows_and_centers(_OP, ("z", "mean"), z, mean)
     if log_variance.shape != mean.shape:
         got = f"{tuple(mean.shape)} and {tuple(log_variance.shape)}"

@@ -28,9 +28,10 @@ def _reference(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
         part = x[start : start + step]
         score = torch.addmm(half, c, (part - middle).T, alpha=-1.0)  # (|c|^2 - 2 x.c) / 2
         best = score.eq(score.amin(0)).to(x.dtype).mul_(mark).amax(0)
-        found = torch.where(best > 0, k - best, 0).long()  # best is 0 where nothing is the smallest: NaN
-        index[start : start + step] = found
-        distance[start : start + step] = (part - centers[found]).square().sum(1)
+        found = (k - best).clamp_max_(k - 1).long()  # best is 0 where nothing is the smallest: NaN
+        square = (part - centers[found]).square().sum(1)
+        index[start : start + step] = torch.where(square.isfinite(), found, 0)
+        distance[start : start + step] = square
     return index, distance
 
 
@@ -57,8 +58,8 @@ def nearest_center(x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
         centers: (K, D).
 
     Returns:
-        (N,) int64 and (N,) squared distances. A row with a NaN gets index 0 and a distance of NaN; a center with a NaN
-        is the nearest of no row, unless no center has a finite distance: then the answer is index 0 and its distance.
+        (N,) int64 and (N,) squared distances. A row with a NaN gets index 0 and a distance of NaN, one whose squared
+        distances overflow index 0 and an infinite distance. The centers are expected to be finite.
 
     Types: float32, float64; half types compute in float32 and give float32 distances. Autocast: float32.
     Gradient: none; a backward through the distances raises. The compiled kernel takes true differences, so that rows
