@@ -19,7 +19,9 @@ def _group() -> None:
 
 @app.command("kernels")
 def kernels(
-    rows: Annotated[str, typer.Option("--rows", help="Sizes N, comma-separated.")] = "300,1024,4096,8192",
+    rows: Annotated[
+        str | None, typer.Option("--rows", help="Sizes N, comma-separated [default: each operator's own].")
+    ] = None,
     repeats: Annotated[int, typer.Option("--repeats", help="Timed rounds per size and provider.")] = 15,
     providers: Annotated[
         str, typer.Option("--providers", help="Comma-separated [default: all that are installed].")
@@ -31,9 +33,8 @@ def kernels(
     """Time every operator against eager PyTorch, torch.compile and KeOps, interleaved, after checking its results."""
     from deepclust_accel.bench import kernels as bench
 
-    results = bench.measure(
-        bench.parse_rows(rows), repeats=repeats, providers=bench.parse_providers(providers), say=say
-    )
+    sizes = None if rows is None else bench.parse_rows(rows)
+    results = bench.measure(sizes, repeats=repeats, providers=bench.parse_providers(providers), say=say)
     if out is not None:
         bench.write(results, out)
     emit("bench.kernels", results, as_json, bench.text(results))

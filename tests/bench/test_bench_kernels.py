@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -108,7 +109,7 @@ def test_native_is_the_baseline_of_the_ratios(monkeypatch):
     monkeypatch.setitem(PROVIDERS, "native", Provider("native", "stands in", lambda case: case.eager))
     found = kernels.measure([32], repeats=3, providers=["reference", "native"], memory_too=False, **QUICK)["results"]
     own = [e for e in found if e["provider"] == "native"]
-    assert [(e["ratio_q1"], e["ratio"], e["ratio_q3"]) for e in own] == [(1.0, 1.0, 1.0)] * 3
+    assert [(e["ratio_q1"], e["ratio"], e["ratio_q3"]) for e in own] == [(1.0, 1.0, 1.0)] * 3 * len(CASES)
     assert all(0 < e["ratio_q1"] <= e["ratio"] <= e["ratio_q3"] for e in found)
 
 
@@ -129,7 +130,7 @@ def test_who_is_wrong_or_breaks_is_shown_and_not_timed(provide):
     assert reasons["wrong"][0] == "failed" and "relative L2 error 1, tolerance 1e-04" in reasons["wrong"][1]
     assert reasons["broken"] == ("failed", "RuntimeError: no compiler", None, 0)
     assert reasons["eager"][0] == "ok"
-    assert sum("failed" in line for line in lines) == 2
+    assert sum("failed" in line for line in lines) == 2 * len(CASES)
     assert "N=32 wrong: failed: " in kernels.text(found)
     json.dumps(found, allow_nan=False)
 
@@ -169,11 +170,18 @@ def test_what_providers_print_stays_off_stdout(provide, capsys):
     assert printed.out == "" and "compiling" in printed.err
 
 
+def test_operators_have_sizes_of_their_own(monkeypatch):
+    monkeypatch.setattr(kernels, "CASES", {"soft_assign": replace(CASES["soft_assign"], rows=(5, 9))})
+    found = kernels.measure(repeats=1, providers=["eager"], memory_too=False, **QUICK)
+    assert found["settings"]["rows"] == [5, 9] and {e["rows"] for e in found["results"]} == {5, 9}
+    assert set(found["settings"]["operators"]["soft_assign"]["multiply_adds"]) == {"5", "9"}
+
+
 def test_peak_memory_is_filled_in(monkeypatch):
     asked = []
     monkeypatch.setattr("deepclust_accel.bench.memory.peak", lambda *what: asked.append(what) or (12345, ""))
     found = kernels.measure([16], repeats=1, providers=["eager"], **QUICK)
-    assert asked == [("wasserstein_similarity", "eager", 16)]
+    assert asked == [(operator, "eager", 16) for operator in CASES]
     assert {e["peak_bytes"] for e in found["results"]} == {12345}
 
 
