@@ -1,4 +1,4 @@
-// exp, log and log1p of one number for formulas that also run on vectors (vec_math.h) and in CUDA kernels.
+// exp, log and log1p of one number for formulas that also run on vectors (exp_log.h) and in CUDA kernels.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include "hd.h"

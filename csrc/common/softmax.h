@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include "center_tiles.h"
-#include "vec_math.h"
+#include "exp_log.h"
 
 namespace dcaccel::DCACCEL_ISA {
 

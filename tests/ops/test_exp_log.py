@@ -1,4 +1,4 @@
-"""The vector exp and log of csrc/common/vec_math.h, seen through operators that apply them to numbers of our choice."""
+"""The vector exp and log of csrc/common/exp_log.h, seen through operators that apply them to numbers of our choice."""
 
 import math
 

@@ -1,5 +1,5 @@
 // exp, log and log1p of vectors. Largest errors, measured over their domains on every instruction set: exp 1.5, log and
-// log1p 2 units in the last place. NaN stays NaN. tests/ops/test_vector_math.py holds them to it.
+// log1p 2 units in the last place. NaN stays NaN. tests/ops/test_exp_log.py holds them to it.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include "elementary.h"
