@@ -19,8 +19,11 @@ RESULTS = ROOT / "bench" / "results"
 def kernels() -> str:
     """Time of forward + backward over N, and how many times slower the alternatives are."""
     record = json.loads((RESULTS / "kernels.json").read_text())
-    mine = [r for r in record["results"] if r["operator"] == "wasserstein_similarity" and r["phase"] == "both"]
-    rows = {(r["rows"], r["provider"]): r for r in mine}
+    rows = {
+        (r["rows"], r["provider"]): r
+        for r in record["results"]
+        if r["phase"] == "both" and r["operator"] == "wasserstein_similarity"
+    }
     others = [p for p in record["settings"]["providers"] if p not in ("native", "reference")]
     ratios = " | ".join(f"{p} / native" for p in others)
     lines = [

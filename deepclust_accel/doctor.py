@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -127,6 +128,10 @@ def _wasserstein_case() -> tuple[Callable[..., Tensor], list[Tensor]]:
     return ops.wasserstein_similarity, [mu, sigma.abs(), gamma.softmax(1).float().double()]
 
 
+def _t_case() -> tuple[Callable[..., Tensor], list[Tensor]]:
+    return partial(ops.t_similarity, dof_z=14.0), _drawn((201, 7), (201, 5))
+
+
 def _assign_case() -> tuple[Callable[..., Tensor], list[Tensor]]:
     return lambda z, centers: ops.soft_assign(z, centers).square().sum(), _drawn((201, 7), (5, 7))
 
@@ -153,6 +158,7 @@ def _sums_case() -> tuple[Callable[..., Tensor], list[Tensor]]:
 
 _CASES = {
     "wasserstein_similarity": _wasserstein_case,
+    "t_similarity": _t_case,
     "soft_assign": _assign_case,
     "mixture_posterior": _posterior_case,
     "nearest_center": _nearest_case,

@@ -20,7 +20,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     except OSError as cause:
         raise OutputError(
-            f"{path}: expected a writable disk, got {cause.strerror}; free space and use --resume, or choose another --out"
+            f"{path}: expected a writable disk, got {cause.strerror}; free space and run it again, or choose another --out"
         ) from cause
     finally:
         with contextlib.suppress(OSError):

@@ -134,6 +134,17 @@ void transpose_tile(const T* s, int64_t vecs, T* to, double* sums) {
   }
 }
 
+// sums[j] += sum_i s[i][j]; not longer than 16 rows in T.
+template <class T>
+void add_column_sums(const T* s, int64_t rows, int64_t vecs, double* sums) {
+  for (int64_t v = 0; v < vecs; ++v)
+    for (int64_t begin = 0; begin < rows; begin += 16) {
+      Vec<T> sum;
+      for (int64_t i = begin; i < begin + 16 && i < rows; ++i) sum += Vec<T>::load(s + i * kTile<T> + v * Vec<T>::size);
+      add_to(sums + v * Vec<T>::size, sum);
+    }
+}
+
 // sums[i] += the sum over lanes of partial[i], for a tile of rows.
 template <class T>
 void add_lane_sums(const T* partial, double* sums) {

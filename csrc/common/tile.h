@@ -7,11 +7,23 @@
 #pragma once
 #include <cstdint>
 
+#include "hd.h"
+
 namespace dcaccel {
 
 // A tile of S and its transpose must stay in 32 KiB of L1 together with the features of both sides: 64 rows of float
 // are 16 KiB, 32 rows of double 8 KiB.
 template <class T>
 constexpr int64_t kTile = sizeof(T) == 4 ? 64 : 32;
+
+// `n` rows in tiles; feature f of a tile is kTile<T> values from at(tile, f).
+template <class T>
+struct Packed {
+  int64_t n, features;
+  T* values;
+
+  DC_HD T* at(int64_t tile, int64_t feature) const { return values + (tile * features + feature) * kTile<T>; }
+  DC_HD int64_t tiles() const { return (n + kTile<T> - 1) / kTile<T>; }
+};
 
 }  // namespace dcaccel

@@ -4,16 +4,11 @@
 #include "passes.h"
 
 #if DCACCEL_LEVEL == 0
-#include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <numeric>
 #include <tuple>
-#include <utility>
 #include <vector>
 
-#include "../common/tensor.h"
-#include "../common/threads.h"
+#include "../common/packed_rows.h"
 
 namespace dcaccel::wasserstein_similarity {
 
@@ -29,16 +24,6 @@ Kernels<double> kernels_double();
 #endif
 
 namespace {
-
-// body(tile) for all tiles, in parallel once there is enough to do.
-template <class Body>
-void for_tiles(int64_t tiles, const Body& body) {
-  if (tiles >= 32) {
-    parallel(tiles, [](void* p, int64_t tile) { (*static_cast<const Body*>(p))(tile); }, const_cast<Body*>(&body));
-  } else {
-    for (int64_t tile = 0; tile < tiles; ++tile) body(tile);
-  }
-}
 
 template <class T>
 Kernels<T> active_kernels() {
@@ -57,20 +42,13 @@ Kernels<T> active_kernels() {
   else return baseline::kernels_double();
 }
 
-// Blocks of the tournament: at least 32 for large N, so that 16 threads find work, and at most 8 tiles each, so that
-// two blocks and their sums stay in L2. A function of N only, or results would depend on the number of threads.
-int64_t block_tiles(int64_t tiles) { return tiles < 64 ? 1 : (tiles < 256 ? tiles / 32 : 8); }
-
 // What the forward leaves for the backward: Rows, and behind the features of the passes dloss/dgamma / c, k of them. It
 // has room for whole groups of kStateRows rows, so that Python can tell its size without knowing the tile.
 constexpr int64_t kStateRows = 64;
 
 template <class T>
-constexpr int kBlock = baseline::Vec<T>::size;
-
-template <class T>
 Rows<T> rows_in(const Tensor& state, int64_t n, int64_t d, int64_t k) {
-  return {n, d, k, d + 2 * k + 1, static_cast<T*>(state.mutable_data_ptr())};
+  return {{n, d + 2 * k + 1, static_cast<T*>(state.mutable_data_ptr())}, d, k};
 }
 
 template <class T>
@@ -83,95 +61,6 @@ T* slope(const Rows<T>& rows, int64_t tile) {
   return rows.share(tile) + kTile<T>;
 }
 
-template <class T>
-int64_t tiles_of(const Rows<T>& rows) {
-  return (rows.n + kTile<T> - 1) / kTile<T>;
-}
-
-// How many rows of a tile there are.
-template <class T>
-int64_t count_of(int64_t n, int64_t tile) {
-  return std::min(n - tile * kTile<T>, kTile<T>);
-}
-
-// to[c][r] = from[r][c] for a square block, four rows of float, at any address.
-template <class T>
-void turn(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
-  baseline::Vec<T> block[kBlock<T>];
-  for (int r = 0; r < kBlock<T>; ++r) std::memcpy(&block[r], from + r * from_stride, sizeof(block[r]));
-  baseline::transpose(block);
-  for (int r = 0; r < kBlock<T>; ++r) std::memcpy(to + r * to_stride, &block[r], sizeof(block[r]));
-}
-
-// The columns of `from` as features of a tile, zero behind row N. Blocks may overlap at the last column.
-template <class T>
-void pack(const Matrix<T>& from, int64_t tile, T* to) {
-  const int64_t count = count_of<T>(from.rows, tile), columns = from.columns, stride = from.row_stride;
-  const bool blocks = from.column_stride == 1 && columns >= kBlock<T>;
-  const int64_t turned = blocks ? count / kBlock<T> * kBlock<T> : 0;
-  const T* x = from.data + tile * kTile<T> * stride;
-  for (int64_t lane = 0; lane < turned; lane += kBlock<T>)
-    for (int64_t c = 0; c < columns; c += kBlock<T>) {
-      const int64_t first = std::min(c, columns - kBlock<T>);
-      turn(x + lane * stride + first, stride, to + first * kTile<T> + lane, kTile<T>);
-    }
-  for (int64_t c = 0; c < columns; ++c, x += from.column_stride, to += kTile<T>) {
-    for (int64_t lane = turned; lane < count; ++lane) to[lane] = x[lane * stride];
-    std::fill(to + count, to + kTile<T>, T(0));
-  }
-}
-
-// The sum of term(lane) over a tile; eight side by side, because the compiler may not reorder one.
-template <class T, class Term>
-double sum_of(const Term& term) {
-  double sum[8] = {};
-  for (int64_t lane = 0; lane < kTile<T>; lane += 8)
-    for (int64_t to = 0; to < 8; ++to) sum[to] += term(lane + to);
-  return std::accumulate(sum, sum + 8, 0.0);
-}
-
-// Minimum and maximum of a feature of u.
-template <class T>
-std::pair<T, T> range(const Rows<T>& rows, int64_t f) {
-  using V = baseline::Vec<T>;
-  V low(rows.u(0)[f * kTile<T>]), high = low;
-  for (int64_t tile = 0; tile < tiles_of(rows); ++tile) {
-    const T *x = rows.u(tile) + f * kTile<T>, *end = x + count_of<T>(rows.n, tile);
-    for (; end - x >= V::size; x += V::size) {
-      const V v = V::load(x);
-      low = select(v.v < low.v, v, low), high = select(v.v > high.v, v, high);
-    }
-    for (; x < end; ++x) low = select(V(*x).v < low.v, V(*x), low), high = select(V(*x).v > high.v, V(*x), high);
-  }
-  T least[V::size], most[V::size];
-  std::memcpy(least, &low, sizeof low), std::memcpy(most, &high, sizeof high);
-  return {*std::min_element(least, least + V::size), *std::max_element(most, most + V::size)};
-}
-
-// Moves the rows u to where their differences of sums are accurate. The loss does not change when all rows move
-// together, but sum_j S_ij (u_i - u_j) is computed as a difference of two sums, which an offset would swamp. Centring
-// must not round, though, or it would disturb the differences of near rows: a feature moves by its mean only if all its
-// values are within a factor of two of it, where floating point subtraction is exact (Sterbenz). Any other feature has
-// a spread as large as its mean, and no need. A value that is not finite makes its feature NaN.
-template <class T>
-void centre(const Rows<T>& rows) {
-  for (int64_t f = 0; f < rows.d; ++f) {
-    const auto [low, high] = range(rows, f);
-    const bool finite = std::isfinite(low) && std::isfinite(high);
-    const T near = low < 0 ? -high : low, far = low < 0 ? -low : high;
-    if (finite && !(near > 0 && far <= 4 * near)) continue;  // no mean is within a factor of two of both
-    double sum = 0;
-    for (int64_t tile = 0; tile < tiles_of(rows); ++tile) {
-      const T* x = rows.u(tile) + f * kTile<T>;
-      sum += sum_of<T>([&](int64_t lane) { return x[lane]; });
-    }
-    const T mean = finite ? T(sum / rows.n) : T(NAN), size = std::abs(mean);
-    if (near < size / 2 || far > 2 * size) continue;
-    for (int64_t tile = 0; tile < tiles_of(rows); ++tile)
-      for (int64_t lane = 0; lane < kTile<T>; ++lane) rows.u(tile)[f * kTile<T> + lane] -= mean;
-  }
-}
-
 // Sums of a cluster: s of gamma as it is, size with the clamp, the others as in ClusterSlope.
 struct Cluster {
   double s = 0, size = 0, same = 0, entropy = 0;
@@ -181,7 +70,7 @@ struct Cluster {
 template <class T>
 double finish(const LossPass<T>& pass) {
   const Rows<T>& rows = pass.rows;
-  const int64_t tiles = tiles_of(rows), k = rows.k;
+  const int64_t tiles = rows.tiles(), k = rows.k;
   std::vector<Cluster> clusters(k);
   for (int64_t c = 0; c < k; ++c) {
     Cluster& own = clusters[c];
@@ -234,39 +123,28 @@ std::tuple<Tensor, Tensor> loss(const Tensor& mu_, const Tensor& sigma_, const T
   const double n = mu.rows;
   const Tensor out = empty<T>({}), state = empty_state<T>(mu.rows, 2 * mu.columns, gamma.columns);
   const Rows<T> rows = rows_in<T>(state, mu.rows, 2 * mu.columns, gamma.columns);
-  const int64_t tiles = tiles_of(rows), block = block_tiles(tiles);
+  const int64_t tiles = rows.tiles(), block = block_tiles(tiles);
   for_tiles(tiles, [&](int64_t tile) {
     pack(mu, tile, rows.u(tile)), pack(sigma, tile, rows.u(tile) + mu.columns * kTile<T>);
     pack(gamma, tile, rows.a(tile));
   });
-  centre(rows);
+  centre(rows, rows.d);
   const Scratch<double> sums(tiles * kTile<T> * (1 + rows.k));
   sums.zero();
-  LossPass<T> pass{rows, block, sums.get()};
+  LossPass<T> pass{rows, rows, block, 0, sums.get()};
   tournament((tiles + block - 1) / block, active_kernels<T>().loss, &pass);
   *data<T>(out) = T(finish(pass) / (mean_of_rows ? n : n * n));
   return {out, state};
 }
 
-// The columns of a tile of a gradient = values(column, lane).
-template <class T, class Values>
-void unpack(int64_t tile, int64_t n, int64_t columns, T* out, const Values& values) {
-  out += tile * kTile<T> * columns;
-  for (int64_t c = 0; c < columns; ++c) {
-    T column[kTile<T>];
-    for (int64_t lane = 0; lane < kTile<T>; ++lane) column[lane] = T(values(c, lane));
-    for (int64_t lane = 0; lane < count_of<T>(n, tile); ++lane) out[lane * columns + c] = column[lane];
-  }
-}
-
 // factor * dloss/du / c for both halves of u, or the one that is not null.
 template <class T>
 void row_gradients(const Rows<T>& rows, double factor, T* g_mu, T* g_sigma) {
-  const int64_t tiles = tiles_of(rows), block = block_tiles(tiles), z = rows.d / 2;
+  const int64_t tiles = rows.tiles(), block = block_tiles(tiles), z = rows.d / 2;
   const int64_t first = g_mu ? 0 : z, count = g_mu && g_sigma ? 2 * z : z;
   const Scratch<double> sums(tiles * kTile<T> * (1 + count));
   sums.zero();
-  PullPass<T> pass{rows, block, sums.get(), first, count};
+  PullPass<T> pass{rows, rows, block, 0, sums.get(), first, count};
   tournament((tiles + block - 1) / block, active_kernels<T>().pull, &pass);
   const auto half = [&](int64_t tile, int64_t from, T* out) {
     const T* u = rows.u(tile) + from * kTile<T>;
@@ -291,7 +169,7 @@ std::tuple<Tensor, Tensor, Tensor> gradients(const Tensor& mu, const Tensor& gam
     row_gradients<T>(rows, factor, need_mu ? data<T>(g_mu) : nullptr, need_sigma ? data<T>(g_sigma) : nullptr);
   }
   if (need_gamma) {
-    for_tiles(tiles_of(rows), [&](int64_t tile) {
+    for_tiles(rows.tiles(), [&](int64_t tile) {
       const T* from = slope(rows, tile);
       const auto values = [&](int64_t c, int64_t lane) { return factor * from[c * kTile<T> + lane]; };
       unpack(tile, size, k, data<T>(g_gamma), values);

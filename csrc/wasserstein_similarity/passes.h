@@ -5,28 +5,28 @@
 // exactly, and their S, the largest of all, belongs to a difference of zero.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include "../common/pair_tiles.h"
+#include "../common/pair_sweep.h"
 #include "math.h"
 
 namespace dcaccel::wasserstein_similarity {
 
-// What the passes read, packed in tiles (tile.h) of `features` features: u (d of them), a (k), share (1), and behind
-// them what only the host uses. While the loss is computed, a holds gamma and share nothing.
+// What the passes read, packed (tile.h): u (d features), a (k), share (1), and behind them what only the host uses. While
+// the loss is computed, a holds gamma and share nothing.
 template <class T>
-struct Rows {
-  int64_t n, d, k, features;
-  T* values;
+struct Rows : Packed<T> {
+  int64_t d, k;
 
-  DC_HD T* u(int64_t tile) const { return values + tile * features * kTile<T>; }
-  DC_HD T* a(int64_t tile) const { return u(tile) + d * kTile<T>; }      // a_i . a_j = 2 w_ij
-  DC_HD T* share(int64_t tile) const { return a(tile) + k * kTile<T>; }  // r_i / Z_i
+  DC_HD T* u(int64_t tile) const { return this->at(tile, 0); }
+  DC_HD T* a(int64_t tile) const { return this->at(tile, d); }          // a_i . a_j = 2 w_ij
+  DC_HD T* share(int64_t tile) const { return this->at(tile, d + k); }  // r_i / Z_i
 };
 
-// Sums are packed like rows and hold zeros or earlier contributions.
+// `own` are the rows whose sums are wanted: all `rows`, or those from `start` on that a process owns (pair_sweep.h). Sums are
+// packed like own and hold zeros or earlier contributions.
 template <class T>
 struct LossPass {
-  Rows<T> rows;
-  int64_t block_tiles;
+  Rows<T> rows, own;
+  int64_t block_tiles, start;
   double* sums;  // 1 + k features: += sum_{j != i} exp(q_ij) and sum_{j != i} q_ij gamma_j
 
   DC_HD double* z(int64_t tile) const { return sums + tile * (1 + rows.k) * kTile<T>; }
@@ -35,8 +35,8 @@ struct LossPass {
 
 template <class T>
 struct PullPass {
-  Rows<T> rows;
-  int64_t block_tiles;
+  Rows<T> rows, own;
+  int64_t block_tiles, start;
   double* sums;          // 1 + count features: += sum_{j != i} S_ij and sum_{j != i} S_ij u_j
   int64_t first, count;  // the features of u that a gradient is wanted for
 
@@ -44,78 +44,27 @@ struct PullPass {
   DC_HD double* pulled(int64_t tile) const { return total(tile) + kTile<T>; }
 };
 
-// `pass` is a LossPass<T> or a PullPass<T>; a <= b are blocks of `block_tiles` tiles (see tournament).
+// `pass` is a LossPass<T> or a PullPass<T>; see play and sweep.
 using PlayFn = void (*)(void* pass, int64_t a, int64_t b);
+using SweepFn = void (*)(void* pass, int64_t j);
 
 template <class T>
 struct Kernels {
   PlayFn loss, pull;
+  SweepFn own_loss, own_pull;
 };
 
 namespace DCACCEL_ISA {
 
 using namespace dcaccel::DCACCEL_ISA;
 
-struct Strip {
-  int64_t begin, end;
-};
-
-// Tiles I <= J: `rows` of I along memory rows of the buffers, `columns` of J along vectors.
-template <class T>
-struct TilePair {
-  int64_t i, j, rows, columns, vecs;
-
-  TilePair(int64_t n, int64_t tile_i, int64_t tile_j) : i(tile_i), j(tile_j) {
-    rows = n - i * kTile<T> < kTile<T> ? n - i * kTile<T> : kTile<T>;
-    columns = n - j * kTile<T> < kTile<T> ? n - j * kTile<T> : kTile<T>;
-    vecs = (columns + Vec<T>::size - 1) / Vec<T>::size;
-  }
-  bool whole() const { return i != j && rows == kTile<T> && columns == kTile<T>; }
-
-  // Which lanes of the vector of columns that starts at `column` are pairs of `row` that count.
-  DC_HD typename Vec<T>::mask counts(int64_t row, int64_t column) const {
-    const Vec<T> number = lane_numbers<T>() + Vec<T>(T(column));
-    const Vec<T> end(row < rows ? T(columns) : T(0)), self(i == j ? T(row) : T(-1));
-    return (number.v < end.v) & (number.v != self.v);
-  }
-};
-
-// Calls values(v0, strip) for groups of vectors of columns: full groups, masked only where they must be, then the
-// remainder. A tile of rows with themselves goes by strips as high as a vector is wide, each from its diagonal block
-// on; what lies below that block is the mirror image of what lies above.
-template <class T, class Values>
-DC_HD void by_columns(const TilePair<T>& t, const Values& values) {
-  if (t.whole()) {
-    for (int64_t v0 = 0; v0 < t.vecs; v0 += kVecs) values.template operator()<false, kVecs>(v0, Strip{0, t.rows});
-    return;
-  }
-  const int64_t height = t.i == t.j ? Vec<T>::size : t.rows;
-  for (int64_t row = 0; row < t.rows; row += height) {
-    const Strip strip{row, row + height < t.rows ? row + height : t.rows};
-    int64_t v0 = t.i == t.j ? row / height : 0;
-    for (; v0 + kVecs <= t.vecs; v0 += kVecs) values.template operator()<true, kVecs>(v0, strip);
-    if (t.vecs - v0 == 3) values.template operator()<true, 3>(v0, strip);
-    if (t.vecs - v0 == 2) values.template operator()<true, 2>(v0, strip);
-    if (t.vecs - v0 == 1) values.template operator()<true, 1>(v0, strip);
-  }
-}
-
-// Column sums stay in T for this many rows only: their rounding is a good part of the error of a gradient.
-constexpr int64_t kStrip = 16;
-
-template <class T, int V>
-DC_HD void flush(Vec<T> (&sums)[V], double* out) {
-#pragma GCC unroll 8
-  for (int v = 0; v < V; ++v) add_to(out + v * Vec<T>::size, sums[v]), sums[v] = Vec<T>();
-}
-
 // q of a tile, and sums of exp(q): of columns into z, of rows as one vector of partial sums a row.
 template <class T, bool Masked, int V>
 void loss_values(const LossPass<T>& p, const TilePair<T>& t, int64_t v0, Strip strip, T* q_tile, T* row_sums) {
   constexpr int lanes = Vec<T>::size;
-  const T *x = p.rows.u(t.i), *y = p.rows.u(t.j) + v0 * lanes;
+  const T *x = p.rows.u(t.i), *y = p.own.u(t.j) + v0 * lanes;
   double* column_sums = p.z(t.j) + v0 * lanes;
-  const int64_t diagonal = t.i == t.j ? strip.begin / lanes : -1;  // a block whose rows and columns are the same
+  const int64_t diagonal = t.mirrored ? strip.begin / lanes : -1;  // a block whose rows and columns are the same
   Vec<T> column_sum[V];
   for (int64_t row = strip.begin; row < strip.end; row += kRows) {
     if (row % kStrip == 0 && row > strip.begin) flush(column_sum, column_sums);
@@ -154,20 +103,20 @@ void loss_tile(const LossPass<T>& p, const TilePair<T>& t) {
   by_columns<T>(t, [&]<bool Masked, int V>(int64_t v0, Strip strip) {
     loss_values<T, Masked, V>(p, t, v0, strip, q, row_sums);
   });
-  add_lane_sums(row_sums, p.z(t.i));
-  if (t.i == t.j) transpose_tile<T, true>(q, t.vecs, q, nullptr);
+  if (!t.one_sided) add_lane_sums(row_sums, p.z(t.i));
+  if (t.mirrored) transpose_tile<T, true>(q, t.vecs, q, nullptr);
   contract(q, p.rows.a(t.i), p.rows.k, t.rows, t.vecs, p.r(t.j));
-  if (t.i == t.j) return;  // the tile was complete: columns have seen every row
+  if (t.mirrored || t.one_sided) return;  // columns have seen every row
   transpose_tile<T, false>(q, t.vecs, turned, nullptr);
-  contract(turned, p.rows.a(t.j), p.rows.k, t.columns, kTileVecs<T>, p.r(t.i));
+  contract(turned, p.own.a(t.j), p.rows.k, t.columns, kTileVecs<T>, p.r(t.i));
 }
 
 // S of a tile, and its column sums into total.
 template <class T, bool Masked, int V>
 void pull_values(const PullPass<T>& p, const TilePair<T>& t, int64_t v0, Strip strip, T* s_tile) {
   constexpr int lanes = Vec<T>::size;
-  const T *x = p.rows.u(t.i), *y = p.rows.u(t.j) + v0 * lanes, *xa = p.rows.a(t.i), *ya = p.rows.a(t.j) + v0 * lanes;
-  const T *share_i = p.rows.share(t.i), *share_j = p.rows.share(t.j) + v0 * lanes;
+  const T *x = p.rows.u(t.i), *y = p.own.u(t.j) + v0 * lanes, *xa = p.rows.a(t.i), *ya = p.own.a(t.j) + v0 * lanes;
+  const T *share_i = p.rows.share(t.i), *share_j = p.own.share(t.j) + v0 * lanes;
   double* column_sums = p.total(t.j) + v0 * lanes;
   Vec<T> column_sum[V];
   for (int64_t row = strip.begin; row < strip.end; row += kRows) {
@@ -211,26 +160,18 @@ template <class T>
 void pull_tile(const PullPass<T>& p, const TilePair<T>& t) {
   alignas(64) T s[kTile<T> * kTile<T>], turned[kTile<T> * kTile<T>];
   by_columns<T>(t, [&]<bool Masked, int V>(int64_t v0, Strip strip) { pull_values<T, Masked, V>(p, t, v0, strip, s); });
-  if (t.i == t.j) transpose_tile<T, true>(s, t.vecs, s, p.total(t.i));
+  if (t.mirrored) transpose_tile<T, true>(s, t.vecs, s, p.total(t.i));
   const int64_t first = p.first * kTile<T>;
   contract(s, p.rows.u(t.i) + first, p.count, t.rows, t.vecs, p.pulled(t.j));
-  if (t.i == t.j) return;
+  if (t.mirrored || t.one_sided) return;
   transpose_tile<T, false>(s, t.vecs, turned, p.total(t.i));
-  contract(turned, p.rows.u(t.j) + first, p.count, t.columns, kTileVecs<T>, p.pulled(t.i));
-}
-
-template <class Pass, class T, void (*Tile)(const Pass&, const TilePair<T>&)>
-void play(void* pass, int64_t a, int64_t b) {
-  const Pass& p = *static_cast<const Pass*>(pass);
-  const int64_t tiles = (p.rows.n + kTile<T> - 1) / kTile<T>;
-  for (int64_t i = a * p.block_tiles; i < (a + 1) * p.block_tiles && i < tiles; ++i)
-    for (int64_t j = a == b ? i : b * p.block_tiles; j < (b + 1) * p.block_tiles && j < tiles; ++j)
-      Tile(p, TilePair<T>(p.rows.n, i, j));
+  contract(turned, p.own.u(t.j) + first, p.count, t.columns, kTileVecs<T>, p.pulled(t.i));
 }
 
 template <class T>
 Kernels<T> kernels() {
-  return {play<LossPass<T>, T, loss_tile<T>>, play<PullPass<T>, T, pull_tile<T>>};
+  return {play<LossPass<T>, T, loss_tile<T>>, play<PullPass<T>, T, pull_tile<T>>,
+          sweep<LossPass<T>, T, loss_tile<T>>, sweep<PullPass<T>, T, pull_tile<T>>};
 }
 
 // Called by the host part through these two names, one pair for each level.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from deepclust_accel.bench.providers import PROVIDERS, Provider, first_line
 from deepclust_accel.bench.record import text, write
 from deepclust_accel.errors import ArgumentError
 
-__all__ = ["PHASES", "measure", "parse_providers", "parse_rows", "text", "write"]
+__all__ = ["PHASES", "measure", "parse_operators", "parse_providers", "parse_rows", "text", "write"]
 
 PHASES = ("forward", "backward", "both")
 _BASELINE, _YARDSTICK = "native", "matmul"
@@ -43,18 +43,28 @@ def parse_rows(given: str) -> list[int]:
 
 def parse_providers(given: str) -> list[str]:
     """Names from ``"native,eager"``, in the order given; all there are from an empty string."""
+    return _parse_names("providers", given, PROVIDERS)
+
+
+def parse_operators(given: str) -> list[str]:
+    """Names from ``"t_similarity"``, in the order given; all there are from an empty string."""
+    return _parse_names("operators", given, CASES)
+
+
+def _parse_names(what: str, given: str, table: Iterable[str]) -> list[str]:
     names = list(dict.fromkeys(part.strip() for part in given.split(",") if part.strip()))
-    unknown = [name for name in names if name not in PROVIDERS]
+    unknown = [name for name in names if name not in table]
     if unknown:
-        known = ", ".join(PROVIDERS)
-        raise ArgumentError(f"providers: expected some of {known}, got {unknown[0]!r}; leave --providers out for all")
-    return names or list(PROVIDERS)
+        known = ", ".join(table)
+        raise ArgumentError(f"{what}: expected some of {known}, got {unknown[0]!r}; leave --{what} out for all")
+    return names or list(table)
 
 
 @dataclass(frozen=True)
 class _Plan:
     """What holds for every size."""
 
+    cases: list[Case]
     providers: list[Provider]
     repeats: int
     matmul_size: int
@@ -67,7 +77,7 @@ class _Plan:
 
 def _present(plan: _Plan) -> dict[str, str]:
     """Operator/provider -> why it is left out, or an empty string; ArgumentError when nothing is left."""
-    there = {f"{case.operator}/{p.name}": p.missing(case) for case in CASES.values() for p in plan.providers}
+    there = {f"{case.operator}/{p.name}": p.missing(case) for case in plan.cases for p in plan.providers}
     for name, why in there.items():
         if why:
             plan.say(f"{name}: left out: {why}")
@@ -80,6 +90,7 @@ def _present(plan: _Plan) -> dict[str, str]:
 def measure(
     rows: Sequence[int] | None = None,
     *,
+    operators: Sequence[str] = tuple(CASES),
     repeats: int = 15,
     providers: Sequence[str] = tuple(PROVIDERS),
     say: Say = lambda line: None,
@@ -92,6 +103,7 @@ def measure(
 
     Args:
         rows: sizes N; by default those that each operator is measured at.
+        operators: names.
         repeats: rounds; each provider gives one sample per round.
         providers: names; one that cannot run here is listed with the reason.
         say: takes lines about the progress.
@@ -107,6 +119,7 @@ def measure(
     if repeats < 1:
         raise ArgumentError(f"repeats: expected 1 or more, got {repeats}; the default is 15")
     plan = _Plan(
+        [CASES[name] for name in operators],
         [PROVIDERS[name] for name in providers],
         repeats,
         matmul_size,
@@ -121,7 +134,7 @@ def measure(
     with contextlib.redirect_stdout(sys.stderr):  # KeOps talks while it compiles; stdout is for the results
         there = _present(plan)
         machine = describe()  # before the work, so that the load is that of others
-        for case in CASES.values():
+        for case in plan.cases:
             for n in rows or case.rows:
                 found, products = _one_size(case, n, plan)
                 results += found
@@ -138,7 +151,7 @@ def measure(
 
 def _settings(rows: Sequence[int] | None, plan: _Plan) -> dict[str, Any]:
     return {
-        "rows": sorted({n for case in CASES.values() for n in rows or case.rows}),
+        "rows": sorted({n for case in plan.cases for n in rows or case.rows}),
         "repeats": plan.repeats,
         "providers": [provider.name for provider in plan.providers],
         "shortest_sample_s": plan.shortest_s,
@@ -151,7 +164,7 @@ def _settings(rows: Sequence[int] | None, plan: _Plan) -> dict[str, Any]:
                 "tolerance": case.tolerance,
                 "multiply_adds": {str(n): case.multiply_adds(n) for n in rows or case.rows},
             }
-            for case in CASES.values()
+            for case in plan.cases
         },
     }
 

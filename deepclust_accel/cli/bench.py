@@ -26,6 +26,7 @@ def kernels(
     providers: Annotated[
         str, typer.Option("--providers", help="Comma-separated [default: all that are installed].")
     ] = "",
+    operators: Annotated[str, typer.Option("--operators", help="Comma-separated [default: all].")] = "",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for results.json and time.png.")] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -33,8 +34,13 @@ def kernels(
     """Time every operator against eager PyTorch, torch.compile and KeOps, interleaved, after checking its results."""
     from deepclust_accel.bench import kernels as bench
 
-    sizes = None if rows is None else bench.parse_rows(rows)
-    results = bench.measure(sizes, repeats=repeats, providers=bench.parse_providers(providers), say=say)
+    results = bench.measure(
+        None if rows is None else bench.parse_rows(rows),
+        operators=bench.parse_operators(operators),
+        repeats=repeats,
+        providers=bench.parse_providers(providers),
+        say=say,
+    )
     if out is not None:
         bench.write(results, out)
     emit("bench.kernels", results, as_json, bench.text(results))

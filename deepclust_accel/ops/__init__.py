@@ -6,6 +6,7 @@ from .center_sums import center_sums
 from .mixture_posterior import mixture_posterior
 from .nearest_center import nearest_center
 from .soft_assign import soft_assign
+from .t_similarity import t_similarity
 from .wasserstein_similarity import wasserstein_similarity
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "report",
     "set_instruction_set",
     "soft_assign",
+    "t_similarity",
     "wasserstein_similarity",
 ]

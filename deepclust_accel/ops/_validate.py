@@ -1,6 +1,8 @@
-"""Checks of arguments that operators share, with errors that name the operator and the argument."""
+"""Mistakes in the arguments of operators, told in one line: what, expected, got, what to do."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,8 +12,42 @@ FULL = (torch.float32, torch.float64)
 
 
 def wrong(op: str, what: str, expected: str, got: object, advice: str, kind: type[Exception] = ValueError) -> Exception:
-    """The error to raise."""
+    """The error to raise for a wrong argument of an operator."""
     return kind(f"{op}: {what}: expected {expected}, got {got}; {advice}")
+
+
+def one_of(op: str, what: str, got: Any, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is none of the choices."""
+    if got not in choices:
+        raise wrong(op, what, " or ".join(map(repr, choices)), repr(got), "choose one of them")
+
+
+def pair_inputs(op: str, **tensors: Tensor) -> list[Tensor]:
+    """Matrices with equal rows, on one device and of one type; half types become float32."""
+    *most, last = tensors
+    names, values = ", ".join(most) + " and " + last, list(tensors.values())
+    for name, x in tensors.items():
+        if not isinstance(x, Tensor):
+            raise wrong(op, name, "a tensor", type(x).__name__, "pass a torch.Tensor", TypeError)
+        if x.dtype not in FULL and x.dtype not in HALF:
+            raise wrong(op, f"dtype of {name}", "a floating type", x.dtype, "convert it with .float()", TypeError)
+        if x.dim() != 2:
+            raise wrong(op, f"shape of {name}", "two dimensions, (rows, columns)", tuple(x.shape), "reshape it")
+        if x.shape[0] != values[0].shape[0]:
+            first = next(iter(tensors))
+            raise wrong(op, f"rows of {name}", f"{values[0].shape[0]}, as in {first}", x.shape[0], "pass equal rows")
+        if 0 in x.shape:
+            raise wrong(op, f"size of {name}", "at least one row and column", tuple(x.shape), "skip empty batches")
+        if x.device != values[0].device:
+            got = ", ".join(str(y.device) for y in values)
+            raise wrong(op, f"devices of {names}", "one device", got, "move them with .to(device)")
+    first = values[0]
+    if any(x.dtype != first.dtype for x in values) and torch.is_autocast_enabled(first.device.type):
+        values = [x.float() if x.dtype in HALF else x for x in values]  # some come from layers in half precision
+    if any(x.dtype != values[0].dtype for x in values):
+        got = ", ".join(str(x.dtype) for x in values)
+        raise wrong(op, f"dtypes of {names}", "one dtype", got, "convert them with .to(dtype)")
+    return [x.float() for x in values] if values[0].dtype in HALF else values
 
 
 def floats(op: str, **tensors: Tensor) -> tuple[Tensor, ...]:

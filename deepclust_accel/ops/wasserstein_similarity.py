@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from ._define import define
+from ._validate import one_of, pair_inputs, wrong
 
 SMALLEST_CLUSTER = 1e-8
-_HALF = (torch.float16, torch.bfloat16)
-_FULL = (torch.float32, torch.float64)
 
 
 def _pairs(mu: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,44 +147,12 @@ def wasserstein_similarity(
     >>> round(wasserstein_similarity(mu, sigma, gamma, normalization="rows").item(), 4)
     0.7615
     """
-    mu, sigma, gamma = _validate(mu, sigma, gamma)
-    if normalization not in ("pairs", "rows"):
-        raise _wrong("normalization", "'pairs' or 'rows'", repr(normalization), "choose one of the two")
-    return _loss(mu, sigma, gamma.detach() if detach_weights else gamma, normalization == "rows")[0]
-
-
-def _wrong(what: str, expected: str, got: object, advice: str, kind: type[Exception] = ValueError) -> Exception:
-    return kind(f"wasserstein_similarity: {what}: expected {expected}, got {got}; {advice}")
-
-
-def _validate(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The three tensors, half types converted; or an error that names what disagrees."""
-    for name, x in zip(("mu", "sigma", "gamma"), tensors, strict=True):
-        if not isinstance(x, Tensor):
-            raise _wrong(name, "a tensor", type(x).__name__, "pass a torch.Tensor", TypeError)
-        if x.dtype not in _FULL and x.dtype not in _HALF:
-            raise _wrong(f"dtype of {name}", "a floating type", x.dtype, "convert it with .float()", TypeError)
-        if x.dim() != 2:
-            raise _wrong(f"shape of {name}", "two dimensions, (rows, columns)", tuple(x.shape), "reshape it")
-    mu, sigma, gamma = tensors
+    mu, sigma, gamma = pair_inputs("wasserstein_similarity", mu=mu, sigma=sigma, gamma=gamma)
     if mu.shape != sigma.shape:
         got = f"{tuple(mu.shape)} and {tuple(sigma.shape)}"
-        raise _wrong("shapes of mu and sigma", "the same (N, Z)", got, "pass one mean and one deviation per latent")
-    if gamma.shape[0] != mu.shape[0]:
-        raise _wrong("rows of gamma", f"{mu.shape[0]}, as in mu", gamma.shape[0], "pass one row per latent row")
-    if 0 in mu.shape or 0 in gamma.shape:
-        got = f"mu {tuple(mu.shape)} and gamma {tuple(gamma.shape)}"
-        raise _wrong("sizes", "N, Z and K of at least 1", got, "skip empty batches")
-    if mu.device != sigma.device or mu.device != gamma.device:
-        got = f"{mu.device}, {sigma.device} and {gamma.device}"
-        raise _wrong("devices of mu, sigma and gamma", "one device", got, "move them with .to(device)")
-    same = mu.dtype == sigma.dtype == gamma.dtype
-    if not same and torch.is_autocast_enabled(mu.device.type):  # some come from layers in half precision, some do not
-        mu, sigma, gamma = (x.float() if x.dtype in _HALF else x for x in (mu, sigma, gamma))
-        same = mu.dtype == sigma.dtype == gamma.dtype
-    if not same:
-        got = f"{mu.dtype}, {sigma.dtype} and {gamma.dtype}"
-        raise _wrong("dtypes of mu, sigma and gamma", "one dtype", got, "convert them with .to(dtype)")
-    if mu.dtype in _HALF:
-        mu, sigma, gamma = mu.float(), sigma.float(), gamma.float()
-    return mu, sigma, gamma
+        raise wrong(
+            "wasserstein_similarity", "shapes of mu and sigma", "the same (N, Z)", got,
+            "pass one mean and one deviation per latent",
+        )  # fmt: skip
+    one_of("wasserstein_similarity", "normalization", normalization, ("pairs", "rows"))
+    return _loss(mu, sigma, gamma.detach() if detach_weights else gamma, normalization == "rows")[0]

@@ -59,6 +59,7 @@ def check_op(
     *,
     rival: Callable[..., Tensor] | None = None,
     tolerance: float | None = None,
+    rounding: float | None = None,
 ) -> Errors:
     """Check a differentiable operator of tensors to a scalar; raises AssertionError with the numbers.
 
@@ -68,6 +69,7 @@ def check_op(
         rival: another implementation in the same precision (a dense one in PyTorch); the operator must not be less
             accurate than it, beyond the rounding of a result.
         tolerance: of each relative error; by default that of the inputs' type in `TOLERANCE`.
+        rounding: error that is no defect whatever the rival hits; by default that of the inputs' type in `ROUNDING`.
 
     Returns:
         The errors, for a table.
@@ -79,7 +81,7 @@ def check_op(
     worst = max(found.value, *found.gradients)
     assert worst <= limit, f"relative error {worst:.1e}, allowed {limit:.1e}: {found}"
     if rival is not None:
-        floor = ROUNDING[dtype]
+        floor = ROUNDING[dtype] if rounding is None else rounding
         theirs = errors(rival, inputs, want)
         pairs = zip((found.value, *found.gradients), (theirs.value, *theirs.gradients), strict=True)
         assert all(ours <= max(other, floor) for ours, other in pairs), f"less accurate than a rival: {found}, {theirs}"

@@ -6,34 +6,8 @@ import pytest
 import torch
 from wasserstein_cases import CASES, Case, dense
 
-from deepclust_accel import ops
 from deepclust_accel.ops import wasserstein_similarity
 from deepclust_accel.testing.ops import check_op, value_and_gradients
-
-LEVELS = ("baseline", "avx2", "avx512")
-
-
-@pytest.fixture(params=[*LEVELS, "reference"])
-def kernel(request):
-    """Every kernel there is; those this machine cannot run are skipped by name."""
-    if request.param == "reference":
-        with ops.backend("reference"):
-            yield request.param
-        return
-    if request.param not in ops.instruction_sets():
-        pytest.skip(
-            f"{request.param}: "
-            + (
-                ops.report()["wasserstein_similarity"]["cpu"]
-                if not ops.instruction_sets()
-                else "this CPU does not have it"
-            )
-        )
-    before = ops.instruction_set()
-    ops.set_instruction_set(request.param)
-    with ops.backend("native"):
-        yield request.param
-    ops.set_instruction_set(before)
 
 
 def golden():

@@ -25,8 +25,8 @@ native = pytest.mark.skipif(not ops.instruction_sets(), reason=ops.report()["was
         ((ONE, ONE[:, :2], ONE), ValueError, r"shapes of mu and sigma: expected the same \(N, Z\), got \(4, 3\) and"),
         ((ONE, ONE, ONE[:3]), ValueError, "rows of gamma: expected 4, as in mu, got 3"),
         ((ONE, ONE, ONE[0]), ValueError, "shape of gamma: expected two dimensions"),
-        ((ONE[:0], ONE[:0], ONE[:0]), ValueError, "sizes: expected N, Z and K of at least 1"),
-        ((ONE, ONE, ONE[:, :0]), ValueError, "sizes: expected N, Z and K of at least 1"),
+        ((ONE[:0], ONE[:0], ONE[:0]), ValueError, "size of mu: expected at least one row and column"),
+        ((ONE, ONE, ONE[:, :0]), ValueError, "size of gamma: expected at least one row and column"),
         ((ONE, ONE, ONE.to("meta")), ValueError, "devices of mu, sigma and gamma: expected one device"),
     ],
 )

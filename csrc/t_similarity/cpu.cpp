@@ -1,0 +1,209 @@
+// t_similarity on the CPU: packing, the closed forms of rows in double, registration.
+// Compiled once per instruction set for the passes; the rest of the file belongs to level 0.
+// SPDX-License-Identifier: Apache-2.0
+#include "passes.h"
+
+#if DCACCEL_LEVEL == 0
+#include <cmath>
+#include <limits>
+#include <tuple>
+
+#include "../common/packed_rows.h"
+
+namespace dcaccel::t_similarity {
+
+#ifdef DCACCEL_HAS_X86_LEVELS
+namespace avx2 {
+Kernels<float> kernels_float();
+Kernels<double> kernels_double();
+}  // namespace avx2
+namespace avx512 {
+Kernels<float> kernels_float();
+Kernels<double> kernels_double();
+}  // namespace avx512
+#endif
+
+namespace {
+
+template <class T>
+Kernels<T> active_kernels() {
+  constexpr bool single = sizeof(T) == 4;
+#ifdef DCACCEL_HAS_X86_LEVELS
+  if (active_level() == 2) {
+    if constexpr (single) return avx512::kernels_float();
+    else return avx512::kernels_double();
+  }
+  if (active_level() == 1) {
+    if constexpr (single) return avx2::kernels_float();
+    else return avx2::kernels_double();
+  }
+#endif
+  if constexpr (single) return baseline::kernels_float();
+  else return baseline::kernels_double();
+}
+
+// Degrees of freedom and conventions of a call.
+struct Options {
+  double dof_z, dof_e;
+  bool by_rows, diagonal;
+
+  Shift shift() const {
+    if (by_rows && !diagonal) return Shift::rows;
+    return dof_e == 1 ? Shift::unit : Shift::shared;
+  }
+};
+
+// What the forward leaves for the backward: Rows, with room for whole groups of kStateRows rows, so that Python can tell
+// its size without knowing the tile, and behind them the two shared shifts.
+constexpr int64_t kStateRows = 64;
+
+template <class T>
+struct State {
+  Rows<T> rows;
+  T* shifts;
+
+  State(const Tensor& state, int64_t n, int64_t d, int64_t width)
+      : rows{{n, d + width + kOfRow, data<T>(state)}, d, width},
+        shifts(data<T>(state) + size(n, d, width) - 2) {}
+  static int64_t size(int64_t n, int64_t d, int64_t width) {
+    return (n + kStateRows - 1) / kStateRows * kStateRows * (d + width + kOfRow) + 2;
+  }
+};
+
+template <class T>
+Pass<T> pass_over(const State<T>& state, const Options& options, double* sums, int64_t features) {
+  return {state.rows, state.rows, block_tiles(state.rows.tiles()), 0, sums, features,
+          T(1 / options.dof_z), T((options.dof_z + 1) / 2), T(1 / options.dof_e), T((options.dof_e + 1) / 2),
+          state.shifts[0], state.shifts[1]};
+}
+
+// body(tile, lane) for every row.
+template <class T, class Body>
+void for_rows(const Rows<T>& rows, const Body& body) {
+  for (int64_t tile = 0; tile < rows.tiles(); ++tile)
+    for (int64_t lane = 0; lane < count_of<T>(rows.n, tile); ++lane) body(tile, lane);
+}
+
+// Without the diagonal: shifts from the nearest rows, of every row and the largest of all.
+template <class T>
+void find_shifts(const State<T>& state, const Options& options) {
+  const Rows<T>& rows = state.rows;
+  for (int64_t tile = 0; tile < rows.tiles(); ++tile)
+    std::fill_n(rows.of_row(tile, kShiftZ), 2 * kTile<T>, std::numeric_limits<T>::infinity());
+  Pass<T> pass = pass_over<T>(state, options, nullptr, 0);
+  parallel(rows.tiles(), active_kernels<T>().nearest, &pass);
+  parallel(rows.tiles(), active_kernels<T>().shifts, &pass);
+  for (int which : {kShiftZ, kShiftE}) {
+    T most = -std::numeric_limits<T>::infinity();
+    for_rows(rows, [&](int64_t tile, int64_t lane) { most = std::max(most, rows.of_row(tile, which)[lane]); });
+    state.shifts[which] = which == kShiftE && options.shift() == Shift::unit ? T(0) : most;
+  }
+}
+
+struct Sums {
+  double p, q, cross;
+};
+
+// From the sums of the pass: the loss, and the numbers of every row for the gradients.
+template <class T>
+double finish(const Pass<T>& pass, const Options& options) {
+  const Rows<T>& rows = pass.rows;
+  const double self = options.diagonal ? 1 : 0;
+  Sums all{};
+  double loss = 0;
+  for_rows(rows, [&](int64_t tile, int64_t lane) {
+    const Sums row{pass.sum(tile, 0)[lane] + self, pass.sum(tile, 1)[lane] + self, pass.sum(tile, 2)[lane]};
+    all.p += row.p, all.q += row.q, all.cross += row.cross;
+    if (!options.by_rows) return;
+    const double mean = row.cross / row.p;
+    const auto set = [&](int which, double value) { rows.of_row(tile, which)[lane] = T(value); };
+    loss += std::log(row.q) - mean + (options.diagonal ? 0 : rows.of_row(tile, kShiftE)[lane]);
+    set(kMean, options.diagonal ? mean / row.p : mean), set(kOverP, 1 / row.p), set(kOverQ, 1 / row.q);
+  });
+  if (options.by_rows) return loss;
+  const double mean = all.cross / all.p;
+  for (int64_t tile = 0; tile < rows.tiles(); ++tile) {
+    std::fill_n(rows.of_row(tile, kMean), kTile<T>, T(mean / all.p));
+    std::fill_n(rows.of_row(tile, kOverP), kTile<T>, T(1 / all.p));
+    std::fill_n(rows.of_row(tile, kOverQ), kTile<T>, T(1 / all.q));
+  }
+  return std::log(all.q) + pass.shift_e - mean;
+}
+
+template <class T>
+std::tuple<Tensor, Tensor> loss(const Tensor& z_, const Tensor& e_, const Options& options) {
+  const Matrix<T> z(z_), e(e_);
+  const Tensor out = empty<T>({}), kept = empty<T>({State<T>::size(z.rows, z.columns, e.columns)});
+  const State<T> state(kept, z.rows, z.columns, e.columns);
+  const Rows<T>& rows = state.rows;
+  for_tiles(rows.tiles(), [&](int64_t tile) {
+    pack(z, tile, rows.z(tile)), pack(e, tile, rows.e(tile));
+    std::fill_n(rows.of_row(tile, 0), kOfRow * kTile<T>, T(0));
+  });
+  centre(rows, rows.d + rows.width);
+  state.shifts[0] = state.shifts[1] = T(0);
+  if (!options.diagonal) find_shifts(state, options);
+  const Scratch<double> sums(rows.tiles() * kTile<T> * 3);
+  sums.zero();
+  Pass<T> pass = pass_over(state, options, sums.get(), 3);
+  const int64_t blocks = (rows.tiles() + pass.block_tiles - 1) / pass.block_tiles;
+  tournament(blocks, active_kernels<T>().loss[int(options.shift())], &pass);
+  *data<T>(out) = T(finish(pass, options));
+  return {out, kept};
+}
+
+// factor (total u - pulled) of the features from `from` on.
+template <class T>
+void write_gradient(const Pass<T>& pass, int64_t from, int64_t columns, int64_t total, double factor, T* out) {
+  for_tiles(pass.rows.tiles(), [&](int64_t tile) {
+    const T* u = pass.rows.at(tile, from);
+    const double *all = pass.sum(tile, total), *pulled = pass.sum(tile, total + 1);
+    unpack(tile, pass.rows.n, columns, out, [&](int64_t c, int64_t lane) {
+      return factor * (all[lane] * u[c * kTile<T> + lane] - pulled[c * kTile<T> + lane]);
+    });
+  });
+}
+
+template <class T>
+std::tuple<Tensor, Tensor> gradients(const Tensor& z, const Tensor& e, const Tensor& kept, const Tensor& grad,
+                                     const Options& options, bool need_z, bool need_e) {
+  const int64_t n = z.size(0), d = z.size(1), width = e.size(1);
+  const State<T> state(kept, n, d, width);
+  const Rows<T>& rows = state.rows;
+  const Tensor g_z = empty<T>({need_z * n, d}), g_e = empty<T>({need_e * n, width});
+  const int64_t features = need_z * (1 + d) + need_e * (1 + width);
+  const Scratch<double> sums(rows.tiles() * kTile<T> * features);
+  sums.zero();
+  Pass<T> pass = pass_over(state, options, sums.get(), features);
+  pass.pull_z = need_z, pass.pull_e = need_e;
+  const int64_t blocks = (rows.tiles() + pass.block_tiles - 1) / pass.block_tiles;
+  tournament(blocks, active_kernels<T>().pull[int(options.shift())], &pass);
+  const double factor = *static_cast<const T*>(grad.const_data_ptr());
+  if (need_z) write_gradient(pass, 0, d, 0, factor * (options.dof_z + 1) / options.dof_z, data<T>(g_z));
+  if (need_e) {
+    const double scale = factor * (options.dof_e + 1) / options.dof_e;
+    write_gradient(pass, d, width, need_z ? 1 + d : 0, scale, data<T>(g_e));
+  }
+  return {g_z, g_e};
+}
+
+std::tuple<Tensor, Tensor> t_similarity_cpu(Tensor z, Tensor e, double dof_z, double dof_e, bool rows, bool diagonal) {
+  const Options options{dof_z, dof_e, rows, diagonal};
+  return z.scalar_type() == ScalarType::Float ? loss<float>(z, e, options) : loss<double>(z, e, options);
+}
+
+std::tuple<Tensor, Tensor> t_similarity_bwd_cpu(Tensor z, Tensor e, Tensor state, Tensor grad, double dof_z,
+                                                double dof_e, bool rows, bool diagonal, bool need_z, bool need_e) {
+  const auto run = z.scalar_type() == ScalarType::Float ? gradients<float> : gradients<double>;
+  return run(z, e, state, grad, {dof_z, dof_e, rows, diagonal}, need_z, need_e);
+}
+
+}  // namespace
+}  // namespace dcaccel::t_similarity
+
+STABLE_TORCH_LIBRARY_IMPL(dcaccel, CPU, m) {
+  m.impl("t_similarity", TORCH_BOX(&dcaccel::t_similarity::t_similarity_cpu));
+  m.impl("t_similarity_bwd", TORCH_BOX(&dcaccel::t_similarity::t_similarity_bwd_cpu));
+}
+
+#endif  // DCACCEL_LEVEL == 0

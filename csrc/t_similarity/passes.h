@@ -1,0 +1,300 @@
+// The passes of t_similarity over pairs of rows, for one instruction set; cpu.cpp packs their inputs and finishes their
+// sums. See common/pair_sweep.h for how pairs are visited; pairs i = j are left out and known exactly.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include "../common/pair_sweep.h"
+#include "../common/vec_math.h"
+#include "math.h"
+
+namespace dcaccel::t_similarity {
+
+// What the passes read, packed (tile.h): z (d features), e (width), and kOfRow numbers of a row.
+template <class T>
+struct Rows : Packed<T> {
+  int64_t d, width;
+
+  DC_HD T* z(int64_t tile) const { return this->at(tile, 0); }
+  DC_HD T* e(int64_t tile) const { return this->at(tile, d); }
+  DC_HD T* of_row(int64_t tile, int which) const { return this->at(tile, d + width + which); }
+};
+
+// The numbers of a row: its shifts M of z and of e (see Shift; the least x and y until they are known), and for the
+// gradients m / P (with shifts of each row m), 1 / P, 1 / Q.
+constexpr int kShiftZ = 0, kShiftE = 1, kMean = 2, kOverP = 3, kOverQ = 4, kOfRow = 5;
+
+// How p~ and q~ are kept in range: `unit`, q~ = 1 / (1 + y) as it is (b = 1, no shift); `shared`, one shift for all pairs;
+// `rows`, one for each row, so that a pair has two values.
+enum class Shift { unit, shared, rows };
+
+template <class T>
+struct Pass {
+  Rows<T> rows, own;  // own: all rows, or those from `start` on that a process owns; sums are packed like own
+  int64_t block_tiles, start;
+  double* sums;  // `features` a row
+  int64_t features;
+  T inverse_a, power_a, inverse_b, power_b;  // 1/a, (a+1)/2
+  T shift_z = 0, shift_e = 0;
+  bool pull_z = true, pull_e = true;
+
+  DC_HD double* sum(int64_t tile, int64_t feature) const { return sums + (tile * features + feature) * kTile<T>; }
+};
+
+using PlayFn = void (*)(void* pass, int64_t a, int64_t b);
+using SweepFn = void (*)(void* pass, int64_t j);
+
+template <class T>
+struct Kernels {
+  PlayFn loss[3], pull[3];  // by Shift
+  SweepFn nearest, shifts, own_loss[3], own_pull[3];
+};
+
+namespace DCACCEL_ISA {
+
+using namespace dcaccel::DCACCEL_ISA;
+
+// x (or y) of a register block of pairs. A power of 50 makes of every error of x a fifty times larger one of p~, so a sum is
+// not longer than kRun features before it is put aside.
+constexpr int64_t kRun = 16;
+
+template <class T, int V>
+DC_HD void distances(const T* x, const T* y, int64_t features, T inverse_dof, Vec<T> (&out)[kRows][V]) {
+  for (int64_t from = 0; from < features; from += kRun) {
+    Vec<T> run[kRows][V];
+    add_squared_distances<T>(x + from * kTile<T>, y + from * kTile<T>, features - from < kRun ? features - from : kRun, run);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) out[r][v] = from ? out[r][v] + run[r][v] : run[r][v];
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) out[r][v] = out[r][v] * Vec<T>(inverse_dof);
+}
+
+template <class T, int V>
+DC_HD void logarithms(Vec<T> (&x)[kRows][V], T power) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) x[r][v] = Student<Vec<T>>(x[r][v], power).log;
+}
+
+template <class T>
+struct Pulls {
+  Vec<T> z, e;
+};
+
+// The numbers of rows and columns of a group of vectors.
+template <class T, Shift S>
+struct OfRows {
+  const Pass<T>& p;
+  const T* rows;
+  const T* columns;
+
+  OfRows(const Pass<T>& pass, const TilePair<T>& t, int64_t v0)
+      : p(pass), rows(pass.rows.of_row(t.i, 0)), columns(pass.own.of_row(t.j, 0) + v0 * Vec<T>::size) {}
+  DC_HD Vec<T> row(int which, int64_t r) const { return Vec<T>(rows[which * kTile<T> + r]); }
+  DC_HD Vec<T> column(int which, int v) const { return Vec<T>::load(columns + which * kTile<T> + v * Vec<T>::size); }
+  DC_HD Vec<T> both(int which, int64_t r, int v) const { return row(which, r) + column(which, v); }
+
+  // S^z and S^e without their constant factors.
+  DC_HD Pulls<T> pull(const Student<Vec<T>>& z, const Student<Vec<T>>& e, int64_t r, int v) const {
+    if constexpr (S == Shift::rows) {
+      const auto share = [](Vec<T> log, Vec<T> shift, Vec<T> over) { return exp_negative(log - shift) * over; };
+      const Vec<T> p_i = share(z.log, row(kShiftZ, r), row(kOverP, r));
+      const Vec<T> p_j = share(z.log, column(kShiftZ, v), column(kOverP, v));
+      const Vec<T> q_i = share(e.log, row(kShiftE, r), row(kOverQ, r));
+      const Vec<T> q_j = share(e.log, column(kShiftE, v), column(kOverQ, v));
+      return {pull_z_of_rows(z.inverse, p_i, p_j, e.log, row(kMean, r), column(kMean, v)),
+              pull_e_of_rows(e.inverse, p_i, p_j, q_i, q_j)};
+    } else {
+      const Vec<T> value = exp_negative(z.log - Vec<T>(p.shift_z)), over_p = both(kOverP, r, v);
+      const Vec<T> q = S == Shift::unit ? e.inverse : exp_negative(e.log - Vec<T>(p.shift_e));
+      return {pull_z(z.inverse, value, e.log, over_p, both(kMean, r, v)),
+              pull_e(e.inverse, value, q, over_p, both(kOverQ, r, v))};
+    }
+  }
+};
+
+// What a pair adds to the sums of one of its rows: p~, q~ and p~ lq, relative to that row's shifts.
+template <class T, Shift S>
+struct Terms {
+  Vec<T> p, q, cross;
+
+  DC_HD Terms(Vec<T> lp, Vec<T> lq, Vec<T> inverse_y, Vec<T> shift_z, Vec<T> shift_e) {
+    p = exp_negative(lp - shift_z), q = S == Shift::unit ? inverse_y : exp_negative(lq - shift_e), cross = p * lq;
+  }
+  DC_HD void add_to(Vec<T>* sums, int64_t stride) const {
+    sums[0] += p, sums[stride] += q, sums[2 * stride] += cross;
+  }
+  DC_HD void keep(typename Vec<T>::mask counts) {
+    p = select(counts, p, Vec<T>()), q = select(counts, q, Vec<T>()), cross = select(counts, cross, Vec<T>());
+  }
+};
+
+// The terms of a tile, summed over columns into sums and over rows into row_sums, for each row a vector of partial sums.
+template <class T, Shift S, bool Masked, int V>
+void loss_values(const Pass<T>& p, const TilePair<T>& t, int64_t v0, Strip strip, T* row_sums) {
+  constexpr int lanes = Vec<T>::size;
+  const T *z = p.rows.z(t.i), *e = p.rows.e(t.i), *zc = p.own.z(t.j) + v0 * lanes, *ec = p.own.e(t.j) + v0 * lanes;
+  const int64_t diagonal = t.mirrored ? strip.begin / lanes : -1;  // a block whose rows and columns are the same
+  const OfRows<T, S> of(p, t, v0);
+  Vec<T> column_sum[3][V];
+  for (int64_t row = strip.begin; row < strip.end; row += kRows) {
+    if (row % kStrip == 0 && row > strip.begin)
+      for (int s = 0; s < 3; ++s) flush(column_sum[s], p.sum(t.j, s) + v0 * lanes);
+    Vec<T> x[kRows][V], y[kRows][V];
+    distances<T>(z + row, zc, p.rows.d, p.inverse_a, x);
+    logarithms(x, p.power_a);
+    distances<T>(e + row, ec, p.rows.width, p.inverse_b, y);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      Vec<T> row_sum[3];
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) {
+        const Student<Vec<T>> similar(y[r][v], p.power_b);
+        constexpr bool own_shift = S == Shift::rows;
+        Terms<T, S> here(x[r][v], similar.log, similar.inverse, own_shift ? of.column(kShiftZ, v) : Vec<T>(p.shift_z),
+                         own_shift ? of.column(kShiftE, v) : Vec<T>(p.shift_e));
+        if constexpr (Masked) here.keep(t.counts(row + r, (v0 + v) * lanes));
+        here.add_to(&column_sum[0][v], V);
+        if (Masked && v == 0 && v0 == diagonal) continue;
+        if constexpr (own_shift) {
+          here = Terms<T, S>(x[r][v], similar.log, similar.inverse, of.row(kShiftZ, row + r), of.row(kShiftE, row + r));
+          if constexpr (Masked) here.keep(t.counts(row + r, (v0 + v) * lanes));
+        }
+        here.add_to(row_sum, 1);
+      }
+#pragma GCC unroll 3
+      for (int s = 0; s < 3; ++s) {
+        T* sums = row_sums + (s * kTile<T> + row + r) * lanes;
+        if (v0 > 0 && v0 != diagonal) row_sum[s] += Vec<T>::load(sums);
+        row_sum[s].store(sums);
+      }
+    }
+  }
+  for (int s = 0; s < 3; ++s) flush(column_sum[s], p.sum(t.j, s) + v0 * lanes);
+}
+
+template <class T, Shift S>
+void loss_tile(const Pass<T>& p, const TilePair<T>& t) {
+  alignas(64) T row_sums[3 * kTile<T> * Vec<T>::size];
+  if (t.rows < kTile<T>) __builtin_memset(row_sums, 0, sizeof row_sums);
+  by_columns<T>(t, [&]<bool Masked, int V>(int64_t v0, Strip strip) {
+    loss_values<T, S, Masked, V>(p, t, v0, strip, row_sums);
+  });
+  for (int s = 0; s < 3 && !t.one_sided; ++s) add_lane_sums(row_sums + s * kTile<T> * Vec<T>::size, p.sum(t.i, s));
+}
+
+// The least x and y of every column's row, in place of the shifts.
+template <class T, bool Masked, int V>
+void least_values(const Pass<T>& p, const TilePair<T>& t, int64_t v0, Strip strip) {
+  constexpr int lanes = Vec<T>::size;
+  const T* from[] = {p.rows.z(t.i), p.rows.e(t.i)};
+  const T* to[] = {p.own.z(t.j) + v0 * lanes, p.own.e(t.j) + v0 * lanes};
+  for (int which = 0; which < 2; ++which) {
+    T* const place = p.own.of_row(t.j, which) + v0 * lanes;
+    for (int64_t row = strip.begin; row < strip.end; row += kRows) {
+      Vec<T> x[kRows][V];
+      distances<T>(from[which] + row, to[which], which ? p.rows.width : p.rows.d, which ? p.inverse_b : p.inverse_a, x);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) {
+        Vec<T> least = Vec<T>::load(place + v * lanes);
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) {
+          auto nearer = x[r][v].v < least.v;
+          if constexpr (Masked) nearer &= t.counts(row + r, (v0 + v) * lanes);
+          least = select(nearer, x[r][v], least);
+        }
+        least.store(place + v * lanes);
+      }
+    }
+  }
+}
+
+template <class T>
+void least_tile(const Pass<T>& p, const TilePair<T>& t) {
+  by_columns<T>(t, [&]<bool Masked, int V>(int64_t v0, Strip strip) { least_values<T, Masked, V>(p, t, v0, strip); });
+}
+
+// Shifts from the least x and y of a row: by the same arithmetic as the pair's own, so that the nearest has exactly p~ = 1.
+template <class T>
+void shifts_of_tile(void* pass, int64_t tile) {
+  const Pass<T>& p = *static_cast<const Pass<T>*>(pass);
+  for (int which : {kShiftZ, kShiftE})
+    for (int64_t lane = 0; lane < kTile<T>; lane += Vec<T>::size) {
+      T* const place = p.own.of_row(tile, which) + lane;
+      Student<Vec<T>>(Vec<T>::load(place), which == kShiftZ ? p.power_a : p.power_b).log.store(place);
+    }
+}
+
+// S^z and S^e of a tile.
+template <class T, Shift S, bool Masked, int V>
+void pull_values(const Pass<T>& p, const TilePair<T>& t, int64_t v0, Strip strip, T* z_tile, T* e_tile) {
+  constexpr int lanes = Vec<T>::size;
+  const T *z = p.rows.z(t.i), *e = p.rows.e(t.i), *zc = p.own.z(t.j) + v0 * lanes, *ec = p.own.e(t.j) + v0 * lanes;
+  const OfRows<T, S> of(p, t, v0);
+  for (int64_t row = strip.begin; row < strip.end; row += kRows) {
+    Vec<T> x[kRows][V], y[kRows][V];
+    distances<T>(z + row, zc, p.rows.d, p.inverse_a, x);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) x[r][v].store(z_tile + (row + r) * kTile<T> + (v0 + v) * lanes);
+    distances<T>(e + row, ec, p.rows.width, p.inverse_b, y);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) {
+        const int64_t at = (row + r) * kTile<T> + (v0 + v) * lanes;
+        const Student<Vec<T>> z_pair(Vec<T>::load(z_tile + at), p.power_a), e_pair(y[r][v], p.power_b);
+        auto [s_z, s_e] = of.pull(z_pair, e_pair, row + r, v);
+        if constexpr (Masked) {
+          const auto counts = t.counts(row + r, (v0 + v) * lanes);
+          s_z = select(counts, s_z, Vec<T>()), s_e = select(counts, s_e, Vec<T>());
+        }
+        s_z.store(z_tile + at), s_e.store(e_tile + at);
+      }
+  }
+}
+
+// total += sum_j S_ij and pulled += sum_j S_ij u_j for the `count` features from `from` on; total is followed by pulled.
+template <class T>
+void contract_sides(const Pass<T>& p, const TilePair<T>& t, T* s, T* turned, int64_t from, int64_t count, int64_t total) {
+  if (t.mirrored) transpose_tile<T, true>(s, t.vecs, s, nullptr);
+  add_column_sums(s, t.rows, t.vecs, p.sum(t.j, total));
+  contract(s, p.rows.at(t.i, from), count, t.rows, t.vecs, p.sum(t.j, total + 1));
+  if (t.mirrored || t.one_sided) return;  // columns have seen every row
+  transpose_tile<T, false>(s, t.vecs, turned, p.sum(t.i, total));
+  contract(turned, p.own.at(t.j, from), count, t.columns, kTileVecs<T>, p.sum(t.i, total + 1));
+}
+
+template <class T, Shift S>
+void pull_tile(const Pass<T>& p, const TilePair<T>& t) {
+  alignas(64) T z[kTile<T> * kTile<T>], e[kTile<T> * kTile<T>], turned[kTile<T> * kTile<T>];
+  by_columns<T>(t, [&]<bool Masked, int V>(int64_t v0, Strip strip) {
+    pull_values<T, S, Masked, V>(p, t, v0, strip, z, e);
+  });
+  if (p.pull_z) contract_sides(p, t, z, turned, 0, p.rows.d, 0);
+  if (p.pull_e) contract_sides(p, t, e, turned, p.rows.d, p.rows.width, p.pull_z ? 1 + p.rows.d : 0);
+}
+
+template <class T>
+Kernels<T> kernels() {
+  using P = Pass<T>;
+  constexpr Shift unit = Shift::unit, shared = Shift::shared, rows = Shift::rows;
+  return {{play<P, T, loss_tile<T, unit>>, play<P, T, loss_tile<T, shared>>, play<P, T, loss_tile<T, rows>>},
+          {play<P, T, pull_tile<T, unit>>, play<P, T, pull_tile<T, shared>>, play<P, T, pull_tile<T, rows>>},
+          sweep<P, T, least_tile<T>>,
+          shifts_of_tile<T>,
+          {sweep<P, T, loss_tile<T, unit>>, sweep<P, T, loss_tile<T, shared>>, sweep<P, T, loss_tile<T, rows>>},
+          {sweep<P, T, pull_tile<T, unit>>, sweep<P, T, pull_tile<T, shared>>, sweep<P, T, pull_tile<T, rows>>}};
+}
+
+// Called by the host part through these two names, one pair for each level.
+Kernels<float> kernels_float() { return kernels<float>(); }
+Kernels<double> kernels_double() { return kernels<double>(); }
+
+}  // namespace DCACCEL_ISA
+}  // namespace dcaccel::t_similarity
