@@ -2,10 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
-#include <cstring>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 #include "center_tables.h"
 #include "tensor.h"
@@ -16,25 +12,6 @@ namespace dcaccel {
 template <class T>
 View<T> view(const Tensor& t) {
   return {static_cast<const T*>(t.const_data_ptr()), t.size(0) > 1 ? t.stride(0) : t.size(1), t.stride(1)};
-}
-
-// N x K results can be hundreds of megabytes of fresh memory. In pages of 4 KiB the system takes longer to hand it out
-// than the kernel to fill it; in large pages, where it offers them on request, it does not.
-inline void prefer_large_pages(void* memory, int64_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr int64_t page = 2 << 20;
-  const int64_t skip = (page - int64_t(reinterpret_cast<std::uintptr_t>(memory) % page)) % page;
-  if (bytes - skip < 4 * page) return;
-  madvise(static_cast<char*>(memory) + skip, std::size_t((bytes - skip) / page * page), MADV_HUGEPAGE);
-#endif
-}
-
-// A matrix for results.
-template <class T>
-Tensor empty_rows(int64_t rows, int64_t columns) {
-  const Tensor made = empty<T>({rows, columns});
-  prefer_large_pages(data<T>(made), rows * columns * int64_t(sizeof(T)));
-  return made;
 }
 
 // Centers packed as tables; with `Scaled`, room for their scales.

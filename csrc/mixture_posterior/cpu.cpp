@@ -37,7 +37,7 @@ PackedCenters<T> pack(const Tensor& log_weights, const Tensor& mean, const Tenso
 template <class T>
 Tensor posterior(const Tensor& z, const Tensor& log_weights, const Tensor& mean, const Tensor& log_variance) {
   const int64_t n = z.size(0), k = mean.size(0), d = z.size(1);
-  const Tensor log_r = empty_rows<T>(n, k);
+  const Tensor log_r = empty<T>({n, k});
   const PackedCenters<T> packed = pack<T>(log_weights, mean, log_variance);
   const Forward<T> pass{view<T>(z), packed.table(), data<T>(log_r)};
   const Kernels<T> kernels = active_kernels<T>();
@@ -68,7 +68,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gradients(const Tensor& z, const Tens
                                                      const Tensor& log_variance, const Tensor& log_r,
                                                      const Tensor& grad, bool need_z, bool need_centers) {
   const int64_t n = z.size(0), k = mean.size(0), d = z.size(1), wanted = need_centers * k;
-  const Tensor g_z = empty_rows<T>(need_z * n, d), g_weights = empty<T>({wanted}), g_mean = empty<T>({wanted, d}),
+  const Tensor g_z = empty<T>({need_z * n, d}), g_weights = empty<T>({wanted}), g_mean = empty<T>({wanted, d}),
                g_variance = empty<T>({wanted, d});
   const PackedCenters<T> packed = pack<T>(log_weights, mean, log_variance);
   const Centers<T> table = packed.table();

@@ -18,7 +18,7 @@ namespace {
 template <class T>
 Tensor assign(const Tensor& z, const Tensor& centers, double dof) {
   const int64_t n = z.size(0), k = centers.size(0), d = z.size(1);
-  const Tensor q = empty_rows<T>(n, k);
+  const Tensor q = empty<T>({n, k});
   const PackedCenters<T> packed(centers, dof == 1 ? 1 : 0, false);
   const Forward<T> pass{view<T>(z), packed.table(), T(dof), data<T>(q)};
   const Kernels<T> kernels = active_kernels<T>();
@@ -34,7 +34,7 @@ template <class T>
 std::tuple<Tensor, Tensor> gradients(const Tensor& z, const Tensor& centers, const Tensor& q, const Tensor& grad,
                                      double dof, bool need_z, bool need_centers) {
   const int64_t n = z.size(0), k = centers.size(0), d = z.size(1);
-  const Tensor g_z = empty_rows<T>(need_z * n, d), g_centers = empty<T>({need_centers * k, d});
+  const Tensor g_z = empty<T>({need_z * n, d}), g_centers = empty<T>({need_centers * k, d});
   const PackedCenters<T> packed(centers, T(dof), false);
   const Centers<T> table = packed.table();
   const Backward<T> pass{view<T>(z), view<T>(q),  view<T>(grad), table, T(dof), need_z ? data<T>(g_z) : nullptr,
