@@ -4,7 +4,6 @@
 #include "hd.h"
 
 #if defined(__CUDACC__)
-#include <cuda_runtime.h>
 #define DC_ELEMENTARY(name, suffix) ::name##suffix
 #else
 #define DC_ELEMENTARY(name, suffix) __builtin_##name##suffix

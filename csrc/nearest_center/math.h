@@ -10,8 +10,8 @@
 namespace dcaccel::nearest_center {
 
 // Whether candidate b is to be preferred to a, for candidates in any order.
-template <class A>
-DC_HD bool better(A distance_b, A index_b, A distance_a, A index_a) {
+template <class A, class Index>
+DC_HD bool better(A distance_b, Index index_b, A distance_a, Index index_a) {
   return distance_b < distance_a || (distance_b == distance_a && index_b < index_a);
 }
 
