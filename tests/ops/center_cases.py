@@ -83,7 +83,7 @@ def check_rows_op(call, dense, inputs, upstream, *, tolerance=None):
     assert max(found) <= limit, f"relative errors {found}, allowed {limit}"
     first, second = (value_and_pullback(call, inputs, upstream) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True)), "two runs differ"
-    turned = [x.T.contiguous().T for x in inputs] if inputs[0].dim() > 1 else inputs
+    turned = [x.T.contiguous().T if x.dim() == 2 else x for x in inputs]
     spread = [torch.stack([x, x + 1], -1)[..., 0] for x in inputs]
     for views in (turned, spread):
         leaves = [x.detach().requires_grad_() for x in views]
