@@ -1,5 +1,5 @@
-// exp, log and log1p of vectors. Largest errors that were found on any instruction set, in units in the last place: exp
-// 1.05 (float, 2 million numbers between the limits) and 1.0 (double, 40,000), log 0.57 (the integers to 3000). NaN stays
+// exp, log and log1p of vectors. Largest errors found on any instruction set, in units in the last place: exp 1.05
+// (float, 2 million numbers between the limits) and 1.0 (double, 40,000), log 0.57 (the integers to 3000). NaN stays
 // NaN. tests/ops/test_exp_log.py bounds them.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
