@@ -114,24 +114,53 @@ def _try_loading(entry: registry.Entry) -> dict[str, Any]:
 def _value_and_gradients(call: Callable[..., Tensor], inputs: list[Tensor]) -> list[Tensor]:
     leaves = [x.clone().requires_grad_() for x in inputs]
     value = call(*leaves)
-    return [value.detach(), *torch.autograd.grad(value, leaves)]
+    return [value.detach(), *(torch.autograd.grad(value, leaves) if value.requires_grad else ())]
+
+
+def _drawn(*shapes: tuple[int, ...]) -> list[Tensor]:
+    """In float64, but exact in float32."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(*shape, generator=generator).double() for shape in shapes]
 
 
 def _wasserstein_case() -> tuple[Callable[..., Tensor], list[Tensor]]:
-    generator = torch.Generator().manual_seed(0)
-    draw = lambda *size: torch.randn(*size, generator=generator, dtype=torch.float64)  # noqa: E731
-    inputs = [
-        draw(201, 7).float().double(),
-        draw(201, 7).abs().float().double(),
-        draw(201, 5).softmax(1).float().double(),
-    ]
-    return ops.wasserstein_similarity, inputs
+    mu, sigma, gamma = _drawn((201, 7), (201, 7), (201, 5))
+    return ops.wasserstein_similarity, [mu, sigma.abs(), gamma.softmax(1).float().double()]
 
 
 def _t_case() -> tuple[Callable[..., Tensor], list[Tensor]]:
-    generator = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(201, width, generator=generator).double() for width in (7, 5)]
-    return partial(ops.t_similarity, dof_z=14.0), inputs
+    return partial(ops.t_similarity, dof_z=14.0), _drawn((201, 7), (201, 5))
 
 
-_CASES = {"wasserstein_similarity": _wasserstein_case, "t_similarity": _t_case}
+def _assign_case() -> tuple[Callable[..., Tensor], list[Tensor]]:
+    return lambda z, centers: ops.soft_assign(z, centers).square().sum(), _drawn((201, 7), (5, 7))
+
+
+def _posterior_case() -> tuple[Callable[..., Tensor], list[Tensor]]:
+    return lambda *x: ops.mixture_posterior(*x).square().sum(), _drawn((201, 7), (5,), (5, 7), (5, 7))
+
+
+def _nearest_case() -> tuple[Callable[..., Tensor], list[Tensor]]:
+    def call(x: Tensor, centers: Tensor) -> Tensor:
+        index, distance = ops.nearest_center(x.detach(), centers.detach())
+        return torch.stack([index.to(distance.dtype), distance])
+
+    return call, _drawn((201, 7), (5, 7))
+
+
+def _sums_case() -> tuple[Callable[..., Tensor], list[Tensor]]:
+    def call(x: Tensor) -> Tensor:
+        sums, counts = ops.center_sums(x.detach(), torch.arange(len(x), device=x.device) % 5, 6)
+        return torch.cat([sums, counts[:, None].double()], 1)
+
+    return call, _drawn((201, 7))
+
+
+_CASES = {
+    "wasserstein_similarity": _wasserstein_case,
+    "t_similarity": _t_case,
+    "soft_assign": _assign_case,
+    "mixture_posterior": _posterior_case,
+    "nearest_center": _nearest_case,
+    "center_sums": _sums_case,
+}

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <type_traits>
 
 namespace dcaccel {
 
@@ -54,7 +55,9 @@ struct Matrix {
 template <class T>
 Tensor empty(std::initializer_list<int64_t> sizes) {
   const int64_t strides[] = {sizes.size() == 2 ? sizes.begin()[1] : 1, 1};
-  const int32_t type = sizeof(T) == 4 ? aoti_torch_dtype_float32() : aoti_torch_dtype_float64();
+  const int32_t type = std::is_same_v<T, int64_t> ? aoti_torch_dtype_int64()
+                       : sizeof(T) == 4           ? aoti_torch_dtype_float32()
+                                                  : aoti_torch_dtype_float64();
   AtenTensorHandle made;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(int64_t(sizes.size()), sizes.begin(), strides, type,
                                                          aoti_torch_device_type_cpu(), 0, &made));

@@ -33,11 +33,16 @@ def relative(found: Tensor, exact: Tensor) -> float:
     return gap / size if size else gap
 
 
-def check(case: Case, call: Call, inputs: Inputs, exact: tuple[float, Inputs]) -> Verdict:
+def check(case: Case, call: Call, inputs: Inputs, exact: tuple[float | Tensor, Inputs]) -> Verdict:
     """Run ``call`` forward and backward once and compare with what ``case.exact`` gave for the same inputs."""
     value = call(*inputs)
-    gradients = torch.autograd.grad(value, inputs)
-    errors = {"value": relative(value, torch.tensor(exact[0], dtype=torch.float64).reshape(value.shape))}
+    wanted = torch.as_tensor(exact[0], dtype=torch.float64)
+    if wanted.numel() == value.numel() == 1:
+        wanted = wanted.reshape(value.shape)
+    if value.shape != wanted.shape:
+        return Verdict(math.inf, f"value: shape {tuple(value.shape)}, expected {tuple(wanted.shape)}")
+    gradients = torch.autograd.grad(value, inputs, case.gradient_from_above(len(inputs[0])))
+    errors = {"value": relative(value, wanted)}
     for name, found, wanted in zip(case.names, gradients, exact[1], strict=True):
         errors[f"gradient of {name}"] = relative(found, wanted)
     worst = max(errors, key=lambda name: errors[name])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from deepclust_accel.bench.case import Call, Inputs
 
@@ -66,8 +67,8 @@ class Runner:
         return sum(best)
 
 
-def gradient_step(call: Call, inputs: Inputs) -> Step:
-    """A step in two parts, forward and backward, of one training iteration.
+def gradient_step(call: Call, inputs: Inputs, upstream: Tensor | None = None) -> Step:
+    """A step in two parts, forward and backward, of one training iteration; ``upstream`` unless the value is a scalar.
 
     Both are taken from the same iteration: a backward needs its own forward, and torch.compile frees what it kept.
     """
@@ -78,7 +79,7 @@ def gradient_step(call: Call, inputs: Inputs) -> Step:
         start = time.perf_counter()
         value = call(*inputs)
         middle = time.perf_counter()
-        value.backward()
+        value.backward(upstream)
         return middle - start, time.perf_counter() - middle
 
     return step

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from deepclust_accel.bench import memory
 from deepclust_accel.bench.case import Case, Inputs
 from deepclust_accel.bench.cases import CASES
@@ -86,7 +88,7 @@ def _present(plan: _Plan) -> dict[str, str]:
 
 
 def measure(
-    rows: Sequence[int],
+    rows: Sequence[int] | None = None,
     *,
     operators: Sequence[str] = tuple(CASES),
     repeats: int = 15,
@@ -100,7 +102,7 @@ def measure(
     """Check, time and weigh every operator at every size, under the thread settings that torch has now.
 
     Args:
-        rows: sizes N.
+        rows: sizes N; by default those that each operator is measured at.
         operators: names.
         repeats: rounds; each provider gives one sample per round.
         providers: names; one that cannot run here is listed with the reason.
@@ -133,7 +135,7 @@ def measure(
         there = _present(plan)
         machine = describe()  # before the work, so that the load is that of others
         for case in plan.cases:
-            for n in rows:
+            for n in rows or case.rows:
                 found, products = _one_size(case, n, plan)
                 results += found
                 speeds += products
@@ -147,9 +149,9 @@ def measure(
     }
 
 
-def _settings(rows: Sequence[int], plan: _Plan) -> dict[str, Any]:
+def _settings(rows: Sequence[int] | None, plan: _Plan) -> dict[str, Any]:
     return {
-        "rows": list(rows),
+        "rows": sorted({n for case in plan.cases for n in rows or case.rows}),
         "repeats": plan.repeats,
         "providers": [provider.name for provider in plan.providers],
         "shortest_sample_s": plan.shortest_s,
@@ -160,7 +162,7 @@ def _settings(rows: Sequence[int], plan: _Plan) -> dict[str, Any]:
             case.operator: {
                 "shape": case.shape,
                 "tolerance": case.tolerance,
-                "multiply_adds": {str(n): case.multiply_adds(n) for n in rows},
+                "multiply_adds": {str(n): case.multiply_adds(n) for n in rows or case.rows},
             }
             for case in plan.cases
         },
@@ -172,14 +174,14 @@ def _one_size(case: Case, rows: int, plan: _Plan) -> tuple[list[dict[str, Any]],
     where = f"{case.operator} N={rows}"
     plan.say(f"{where}: computing value and gradients in float64")
     inputs = case.inputs(rows)
-    exact = case.exact(inputs)
+    exact, upstream = case.exact(inputs), case.gradient_from_above(rows)
     entries, runners = {}, []
     for provider in plan.providers:
         entries[provider.name] = entry = _admit(case, rows, provider, inputs, exact, plan)
         if entry["status"] != "ok":
             plan.say(f"{where}: {provider.name}: {entry['status']}: {entry['reason']}")
             continue
-        runner = Runner(provider.name, gradient_step(entry.pop("call"), inputs), provider.context)
+        runner = Runner(provider.name, gradient_step(entry.pop("call"), inputs, upstream), provider.context)
         single = runner.calibrate(plan.shortest_s, plan.repeats, plan.slow_s)
         if runner.stride > 1:
             plan.say(f"{where}: {provider.name}: one run takes {single:.1f} s, so every {runner.stride}th round only")
@@ -204,7 +206,7 @@ def _one_size(case: Case, rows: int, plan: _Plan) -> tuple[list[dict[str, Any]],
 
 
 def _admit(
-    case: Case, rows: int, provider: Provider, inputs: Inputs, exact: tuple[float, Inputs], plan: _Plan
+    case: Case, rows: int, provider: Provider, inputs: Inputs, exact: tuple[float | Tensor, Inputs], plan: _Plan
 ) -> dict[str, Any]:
     """Whether a provider may be timed: there, small enough, and right."""
     entry: dict[str, Any] = {"provider": provider.name, "status": "unavailable", "reason": provider.missing(case)}

@@ -19,7 +19,9 @@ def _group() -> None:
 
 @app.command("kernels")
 def kernels(
-    rows: Annotated[str, typer.Option("--rows", help="Sizes N, comma-separated.")] = "300,1024,4096,8192",
+    rows: Annotated[
+        str | None, typer.Option("--rows", help="Sizes N, comma-separated [default: each operator's own].")
+    ] = None,
     repeats: Annotated[int, typer.Option("--repeats", help="Timed rounds per size and provider.")] = 15,
     providers: Annotated[
         str, typer.Option("--providers", help="Comma-separated [default: all that are installed].")
@@ -35,7 +37,7 @@ def kernels(
     if out is not None:
         bench.prepare(out)  # before minutes of measuring
     results = bench.measure(
-        bench.parse_rows(rows),
+        None if rows is None else bench.parse_rows(rows),
         operators=bench.parse_operators(operators),
         repeats=repeats,
         providers=bench.parse_providers(providers),

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .. import ops
 from ..errors import ArgumentError
 
 SEED_ROWS = 20_000  # rows that seeding and reseeding look at, at most (or K, if larger)
 
 _COLUMNS = 4096  # centers of all restarts handled together
-_CHUNK_CPU = 1 << 17  # scores per chunk: 512 KiB of float32 stay in the second-level cache
-_CHUNK_CUDA = 1 << 25
+_ROWS_MOVED = 1 << 20  # rows gathered at a time
 
 SumRanks = Callable[[Tensor], Tensor]
 
@@ -239,15 +239,18 @@ class _Tally:
         restarts, k, width = self.sums.shape
         before, self._labels = self._labels, labels
         changed = _all_pairs(*labels.shape, labels.device) if before is None else (labels != before).nonzero()
-        flat = self.sums.view(restarts * k, width)
-        step = max(1, (1 << 21) // width)
-        for start in range(0, len(changed), step):
-            restart, row = changed[start : start + step].unbind(1)
-            values = torch.ones(len(row), width, dtype=torch.float64, device=flat.device)
-            values[:, :-1] = self._x[row]
-            _add_rows(flat, restart * k + labels[restart, row], values)
+        for start in range(0, len(changed), _ROWS_MOVED):
+            restart, row = changed[start : start + _ROWS_MOVED].unbind(1)
+            rows = self._x[row]
+            self._add(rows, restart * k + labels[restart, row], 1)
             if before is not None:
-                _add_rows(flat, restart * k + before[restart, row], values.neg_())
+                self._add(rows, restart * k + before[restart, row], -1)
+
+    def _add(self, rows: Tensor, place: Tensor, sign: int) -> None:
+        restarts, k, width = self.sums.shape
+        sums, counts = ops.center_sums(rows, place, restarts * k)
+        self.sums[..., :-1].add_(sums.view(restarts, k, width - 1), alpha=sign)
+        self.sums[..., -1].add_(counts.view(restarts, k), alpha=sign)
 
     def keep(self, chosen: Tensor) -> None:
         self.sums, self._labels = self.sums[chosen], self._labels[chosen]
@@ -257,29 +260,9 @@ def _all_pairs(restarts: int, rows: int, device: torch.device) -> Tensor:
     return torch.cartesian_prod(torch.arange(restarts, device=device), torch.arange(rows, device=device)).view(-1, 2)
 
 
-def _add_rows(target: Tensor, place: Tensor, values: Tensor) -> None:
-    if target.is_cuda:
-        target.index_put_((place,), values, accumulate=True)  # sorts first, hence reproducible, unlike index_add_ there
-    else:
-        target.index_add_(0, place, values)
-
-
 def _nearest(x: Tensor, centers: Tensor) -> Tensor:
     """(R, n) int64 nearest center of every row for each of R sets of centers (R, K, Z); the first one of equals."""
-    restarts, k, width = centers.shape
-    flat = centers.reshape(restarts * k, width).to(x.dtype)
-    half = flat.square().sum(1, keepdim=True) / 2
-    labels = torch.empty(restarts, len(x), dtype=torch.int64, device=x.device)
-    # torch's argmin over a short or strided axis costs up to 20 times its amin; marking the minimum with K - label and
-    # taking the largest mark costs two more vectorised passes (0.35 against 1 to 8 ns a score on one AVX-512 core)
-    mark = torch.arange(k, 0, -1, dtype=x.dtype, device=x.device)[:, None]
-    step = max(16, (_CHUNK_CUDA if x.is_cuda else _CHUNK_CPU) // (restarts * k))
-    for start in range(0, len(x), step):
-        part = x[start : start + step]
-        score = torch.addmm(half, flat, part.T, alpha=-1.0).view(restarts, k, len(part))  # (|c|^2 - 2 x.c) / 2
-        torch.eq(score, score.amin(1, keepdim=True), out=score).mul_(mark)
-        labels[:, start : start + step] = (k - score.amax(1)).clamp_max_(k - 1)
-    return labels
+    return torch.stack([ops.nearest_center(x, each.to(x.dtype))[0] for each in centers])
 
 
 def _fill_empty(sample: Tensor, centers: Tensor, empty: Tensor) -> Tensor:

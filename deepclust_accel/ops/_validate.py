@@ -48,3 +48,46 @@ def pair_inputs(op: str, **tensors: Tensor) -> list[Tensor]:
         got = ", ".join(str(x.dtype) for x in values)
         raise wrong(op, f"dtypes of {names}", "one dtype", got, "convert them with .to(dtype)")
     return [x.float() for x in values] if values[0].dtype in HALF else values
+
+
+def floats(op: str, **tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors, which must be of one floating type and on one device; half types become float32."""
+    for name, x in tensors.items():
+        if not isinstance(x, Tensor):
+            raise wrong(op, name, "a tensor", type(x).__name__, "pass a torch.Tensor", TypeError)
+        if x.dtype not in FULL and x.dtype not in HALF:
+            raise wrong(op, f"dtype of {name}", "a floating type", x.dtype, "convert it with .float()", TypeError)
+    given, names = tuple(tensors.values()), _listed(list(tensors))
+    if len({x.device for x in given}) > 1:
+        got = _listed([str(x.device) for x in given])
+        raise wrong(op, f"devices of {names}", "one device", got, "move them with .to(device)")
+    mixed = len({x.dtype for x in given}) > 1
+    if mixed and torch.is_autocast_enabled(given[0].device.type):  # some come from layers in half precision, some not
+        given = tuple(x.float() if x.dtype in HALF else x for x in given)
+        mixed = len({x.dtype for x in given}) > 1
+    if mixed:
+        got = _listed([str(x.dtype) for x in given])
+        raise wrong(op, f"dtypes of {names}", "one dtype", got, "convert them with .to(dtype)")
+    return tuple(x.float() if x.dtype in HALF else x for x in given)
+
+
+def matrix(op: str, name: str, x: Tensor, rows: str, columns: str) -> None:
+    """``x`` must be two-dimensional."""
+    if x.dim() != 2:
+        advice = "reshape it"
+        raise wrong(op, f"shape of {name}", f"two dimensions, ({rows}, {columns})", tuple(x.shape), advice)
+
+
+def rows_and_centers(op: str, names: tuple[str, str], x: Tensor, centers: Tensor) -> None:
+    """``x`` (N, D) and ``centers`` (K, D) must fit together, with K and D of at least 1."""
+    for name, tensor, rows in zip(names, (x, centers), "NK", strict=True):
+        matrix(op, name, tensor, rows, "D")
+    if x.shape[1] != centers.shape[1]:
+        got = f"{x.shape[1]} and {centers.shape[1]}"
+        raise wrong(op, f"columns of {_listed(list(names))}", "the same D", got, "pass rows and centers of one space")
+    if 0 in centers.shape:
+        raise wrong(op, f"shape of {names[1]}", "K and D of at least 1", tuple(centers.shape), "pass a center")
+
+
+def _listed(words: list[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_wrong_rows(given):
 
 
 def test_providers():
-    assert kernels.parse_operators("") == ["wasserstein_similarity", "t_similarity"]
+    assert kernels.parse_operators("") == list(CASES)
     assert kernels.parse_providers("") == ["native", "reference", "eager", "compile", "keops"]
     assert kernels.parse_providers("eager, native,eager") == ["eager", "native"]
     with pytest.raises(ArgumentError, match="^providers: expected some of native, .*, got 'jax'; leave"):
@@ -191,6 +192,13 @@ def test_what_providers_print_stays_off_stdout(provide, capsys):
     kernels.measure([16], operators=WASSERSTEIN, repeats=1, providers=["loud"], memory_too=False, **QUICK)
     printed = capsys.readouterr()
     assert printed.out == "" and "compiling" in printed.err
+
+
+def test_operators_have_sizes_of_their_own(monkeypatch):
+    monkeypatch.setitem(CASES, "soft_assign", replace(CASES["soft_assign"], rows=(5, 9)))
+    found = kernels.measure(operators=["soft_assign"], repeats=1, providers=["eager"], memory_too=False, **QUICK)
+    assert found["settings"]["rows"] == [5, 9] and {e["rows"] for e in found["results"]} == {5, 9}
+    assert set(found["settings"]["operators"]["soft_assign"]["multiply_adds"]) == {"5", "9"}
 
 
 def test_peak_memory_is_filled_in(monkeypatch):
