@@ -156,9 +156,16 @@ def _sums_case() -> tuple[Callable[..., Tensor], list[Tensor]]:
     return call, _drawn((201, 7))
 
 
+def _block_case() -> tuple[Callable[..., Tensor], list[Tensor]]:
+    return lambda *x: ops.residual_block(*x).square().sum(), _drawn(
+        (40, 32, 4, 4), (32, 32, 3, 3), (32,), (32, 32, 3, 3), (32,)
+    )
+
+
 _CASES = {
     "wasserstein_similarity": _wasserstein_case,
     "t_similarity": _t_case,
+    "residual_block": _block_case,
     "soft_assign": _assign_case,
     "mixture_posterior": _posterior_case,
     "nearest_center": _nearest_case,

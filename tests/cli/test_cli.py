@@ -12,6 +12,8 @@ import pytest
 from command_line import SMALL, dcaccel, ok, refused
 from safetensors.numpy import load_file
 
+from deepclust_accel import ops
+
 
 def test_fit_leaves_a_complete_run_folder(finished):
     out, result, _ = finished
@@ -164,7 +166,7 @@ def test_methods_show_documents_every_setting():
 def test_doctor_checks_every_operator():
     found = json.loads(ok("doctor", "--json").stdout)
     assert found["healthy"] and all(row["agrees"] for row in found["operators"])
-    assert {row["operator"] for row in found["operators"]} == {"t_similarity", "wasserstein_similarity"}
+    assert {row["operator"] for row in found["operators"]} == set(ops.report())
 
 
 def test_doctor_fails_when_an_operator_disagrees(tmp_path):
