@@ -4,6 +4,16 @@
 #pragma once
 #include "pair_tiles.h"
 
+namespace dcaccel {
+
+// What a kernel file offers its host part: a match (or a sweep) of a pass, and write_gradient; see below.
+using PlayFn = void (*)(void* pass, int64_t a, int64_t b);
+using SweepFn = void (*)(void* pass, int64_t j);
+template <class T>
+using WriteFn = void (*)(int64_t, int64_t, const T*, const double*, const double*, double, T*);
+
+}  // namespace dcaccel
+
 namespace dcaccel::DCACCEL_ISA {
 
 struct Strip {
@@ -71,6 +81,16 @@ DC_HD void flush(Vec<T> (&sums)[V], double* out) {
   for (int v = 0; v < V; ++v) add_to(out + v * Vec<T>::size, sums[v]), sums[v] = Vec<T>();
 }
 
+// The first `count` rows of a tile of a gradient: out[lane][c] = factor (total[lane] u[c][lane] - pulled[c][lane]).
+template <class T>
+void write_gradient(int64_t columns, int64_t count, const T* u, const double* total, const double* pulled, double factor,
+                    T* out) {
+  for (int64_t c = 0; c < columns; ++c, u += kTile<T>, pulled += kTile<T>) {
+    T column[kTile<T>];
+    for (int64_t lane = 0; lane < kTile<T>; ++lane) column[lane] = T(factor * (total[lane] * u[lane] - pulled[lane]));
+    for (int64_t lane = 0; lane < count; ++lane) out[lane * columns + c] = column[lane];
+  }
+}
 // The matches of blocks a <= b of `block_tiles` tiles, as a tournament calls them. A pass has `rows`, `own` (the columns; in
 // a tournament the same), and for a sweep `start`.
 template <class Pass, class T, void (*Tile)(const Pass&, const TilePair<T>&)>

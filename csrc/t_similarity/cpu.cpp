@@ -8,39 +8,14 @@
 #include <limits>
 #include <tuple>
 
+#include "../common/levels.h"
 #include "../common/packed_rows.h"
 
 namespace dcaccel::t_similarity {
 
-#ifdef DCACCEL_HAS_X86_LEVELS
-namespace avx2 {
-Kernels<float> kernels_float();
-Kernels<double> kernels_double();
-}  // namespace avx2
-namespace avx512 {
-Kernels<float> kernels_float();
-Kernels<double> kernels_double();
-}  // namespace avx512
-#endif
+DC_ACTIVE_KERNELS()
 
 namespace {
-
-template <class T>
-Kernels<T> active_kernels() {
-  constexpr bool single = sizeof(T) == 4;
-#ifdef DCACCEL_HAS_X86_LEVELS
-  if (active_level() == 2) {
-    if constexpr (single) return avx512::kernels_float();
-    else return avx512::kernels_double();
-  }
-  if (active_level() == 1) {
-    if constexpr (single) return avx2::kernels_float();
-    else return avx2::kernels_double();
-  }
-#endif
-  if constexpr (single) return baseline::kernels_float();
-  else return baseline::kernels_double();
-}
 
 // Degrees of freedom and conventions of a call.
 struct Options {
@@ -156,11 +131,9 @@ std::tuple<Tensor, Tensor> loss(const Tensor& z_, const Tensor& e_, const Option
 template <class T>
 void write_gradient(const Pass<T>& pass, int64_t from, int64_t columns, int64_t total, double factor, T* out) {
   for_tiles(pass.rows.tiles(), [&](int64_t tile) {
-    const T* u = pass.rows.at(tile, from);
-    const double *all = pass.sum(tile, total), *pulled = pass.sum(tile, total + 1);
-    unpack(tile, pass.rows.n, columns, out, [&](int64_t c, int64_t lane) {
-      return factor * (all[lane] * u[c * kTile<T> + lane] - pulled[c * kTile<T> + lane]);
-    });
+    const int64_t count = count_of<T>(pass.rows.n, tile);
+    active_kernels<T>().write(columns, count, pass.rows.at(tile, from), pass.sum(tile, total), pass.sum(tile, total + 1),
+                              factor, out + tile * kTile<T> * columns);
   });
 }
 

@@ -39,13 +39,11 @@ struct Pass {
   DC_HD double* sum(int64_t tile, int64_t feature) const { return sums + (tile * features + feature) * kTile<T>; }
 };
 
-using PlayFn = void (*)(void* pass, int64_t a, int64_t b);
-using SweepFn = void (*)(void* pass, int64_t j);
-
 template <class T>
 struct Kernels {
   PlayFn loss[3], pull[3];  // by Shift
   SweepFn nearest, shifts, own_loss[3], own_pull[3];
+  WriteFn<T> write;
 };
 
 namespace DCACCEL_ISA {
@@ -309,7 +307,8 @@ Kernels<T> kernels() {
           sweep<P, T, least_tile<T>>,
           shifts_of_tile<T>,
           {sweep<P, T, loss_tile<T, unit>>, sweep<P, T, loss_tile<T, shared>>, sweep<P, T, loss_tile<T, rows>>},
-          {sweep<P, T, pull_tile<T, unit>>, sweep<P, T, pull_tile<T, shared>>, sweep<P, T, pull_tile<T, rows>>}};
+          {sweep<P, T, pull_tile<T, unit>>, sweep<P, T, pull_tile<T, shared>>, sweep<P, T, pull_tile<T, rows>>},
+          write_gradient<T>};
 }
 
 // Called by the host part through these two names, one pair for each level.

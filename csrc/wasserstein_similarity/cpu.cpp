@@ -8,39 +8,14 @@
 #include <tuple>
 #include <vector>
 
+#include "../common/levels.h"
 #include "../common/packed_rows.h"
 
 namespace dcaccel::wasserstein_similarity {
 
-#ifdef DCACCEL_HAS_X86_LEVELS
-namespace avx2 {
-Kernels<float> kernels_float();
-Kernels<double> kernels_double();
-}  // namespace avx2
-namespace avx512 {
-Kernels<float> kernels_float();
-Kernels<double> kernels_double();
-}  // namespace avx512
-#endif
+DC_ACTIVE_KERNELS()
 
 namespace {
-
-template <class T>
-Kernels<T> active_kernels() {
-  constexpr bool single = sizeof(T) == 4;
-#ifdef DCACCEL_HAS_X86_LEVELS
-  if (active_level() == 2) {
-    if constexpr (single) return avx512::kernels_float();
-    else return avx512::kernels_double();
-  }
-  if (active_level() == 1) {
-    if constexpr (single) return avx2::kernels_float();
-    else return avx2::kernels_double();
-  }
-#endif
-  if constexpr (single) return baseline::kernels_float();
-  else return baseline::kernels_double();
-}
 
 // What the forward leaves for the backward: Rows, and behind the features of the passes dloss/dgamma / c, k of them. It
 // has room for whole groups of kStateRows rows, so that Python can tell its size without knowing the tile.
@@ -140,12 +115,11 @@ void row_gradients(const Rows<T>& rows, double factor, T* g_mu, T* g_sigma) {
   sums.zero();
   PullPass<T> pass{rows, rows, block, 0, sums.get(), first, count};
   tournament((tiles + block - 1) / block, active_kernels<T>().pull, &pass);
+  const auto write = active_kernels<T>().write;
   const auto half = [&](int64_t tile, int64_t from, T* out) {
     const T* u = rows.u(tile) + from * kTile<T>;
     const double *total = pass.total(tile), *pulled = pass.pulled(tile) + (from - first) * kTile<T>;
-    if (out) unpack(tile, rows.n, z, out, [&](int64_t c, int64_t lane) {
-      return 2 * factor * (total[lane] * u[c * kTile<T> + lane] - pulled[c * kTile<T> + lane]);
-    });
+    if (out) write(z, count_of<T>(rows.n, tile), u, total, pulled, 2 * factor, out + tile * kTile<T> * z);
   };
   for_tiles(tiles, [&](int64_t tile) { half(tile, 0, g_mu), half(tile, z, g_sigma); });
 }

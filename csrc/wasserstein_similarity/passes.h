@@ -34,14 +34,12 @@ struct PullPass {
   DC_HD double* pulled(int64_t tile) const { return total(tile) + kTile<T>; }
 };
 
-// `pass` is a LossPass<T> or a PullPass<T>; see play and sweep.
-using PlayFn = void (*)(void* pass, int64_t a, int64_t b);
-using SweepFn = void (*)(void* pass, int64_t j);
-
+// For a LossPass<T> or a PullPass<T>; see play and sweep.
 template <class T>
 struct Kernels {
   PlayFn loss, pull;
   SweepFn own_loss, own_pull;
+  WriteFn<T> write;
 };
 
 namespace DCACCEL_ISA {
@@ -161,7 +159,7 @@ void pull_tile(const PullPass<T>& p, const TilePair<T>& t) {
 template <class T>
 Kernels<T> kernels() {
   return {play<LossPass<T>, T, loss_tile<T>>, play<PullPass<T>, T, pull_tile<T>>,
-          sweep<LossPass<T>, T, loss_tile<T>>, sweep<PullPass<T>, T, pull_tile<T>>};
+          sweep<LossPass<T>, T, loss_tile<T>>, sweep<PullPass<T>, T, pull_tile<T>>, write_gradient<T>};
 }
 
 // Called by the host part through these two names, one pair for each level.

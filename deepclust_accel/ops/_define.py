@@ -212,6 +212,7 @@ def _direct(packet: Any, save: Any, backward: Any) -> Callable[..., Any]:
 
     methods = {"forward": staticmethod(forward_and_save), "backward": staticmethod(backward)}
     function = type(packet.__name__, (torch.autograd.Function,), methods)
+    apply = super(torch.autograd.Function, function).apply  # without what Function.apply does for torch.func
     transformed = torch._C._are_functorch_transforms_active
 
     def call(*args: Any) -> Any:
@@ -223,7 +224,7 @@ def _direct(packet: Any, save: Any, backward: Any) -> Callable[..., Any]:
                             f"{packet.__name__}: expected torch.autograd, got torch.func on a compiled kernel; "
                             "wrap the call in ops.backend('reference'), which is plain PyTorch"
                         )
-                    return function.apply(*args)
+                    return apply(*args)
         return forward(*args)
 
     return call
