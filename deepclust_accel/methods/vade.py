@@ -10,7 +10,6 @@ from torch import Tensor
 from deepclust_accel.engine.run import Run
 from deepclust_accel.methods.autoencoder import choose_decoder
 from deepclust_accel.methods.base import DataSpec, MethodInfo, Pass, Stage, Train, param
-from deepclust_accel.methods.initialization import INITIALIZER_HELP
 from deepclust_accel.methods.variational import VariationalMethod, VariationalParams
 
 __all__ = ["Vade", "VadeParams"]
@@ -24,10 +23,10 @@ class VadeParams(VariationalParams):
         "auto",
         "likelihood of a value given its code; auto: bernoulli where all values lie in [0, 1], as the authors have it",
     )
-    initializer: str = param("GaussianMixture(covariance_type='diag')", INITIALIZER_HELP)
-    n_init: int = param(1, "restarts of the initializer, where it has such", low=1)
     batch_size: int = param(100, "rows per step of joint training", unit="rows", low=1)
-    learning_rate: float = param(2e-3, "Adam's rate at the start of joint training", above=0)
+    learning_rate: float = param(
+        5e-4, "Adam's rate at the start of joint training; the authors' 0.002 can undo the initialisation", above=0
+    )
     reconstruction_variance: float | None = param(
         0.5, "λ, variance of the gaussian decoder; none: the pretrained autoencoder's mean squared residual", above=0
     )
@@ -40,9 +39,10 @@ class Vade(VariationalMethod):
     """Variational autoencoder whose prior is a mixture; a row's cluster is the mixture's posterior at its code.
 
     Paper: Jiang et al., IJCAI 2017: -log p(x | z) + Σ_k γ_k KL(q(z | x) ‖ p(z | k)) + KL(γ ‖ π) with γ = p(c | z) at the
-    sample z that is decoded. Differs: the mixture starts from the hard clusters of an EM run on the codes, and q(z | x)
-    narrow inside them (``posterior_share=none``: from an untrained layer, as in the authors' code); no restart is judged by
-    labels; weights of the mixture are a softmax. Cost of an epoch: O(N·(weights + K·Z)). Assumes Gaussian clusters in the
+    sample z that is decoded. Differs: the mixture starts from k-means on the codes, q(z | x) narrow inside it
+    (``posterior_share=none``: from an untrained layer, as in the authors' code); nearer to them, who run EM on MNIST and
+    HHAR, is ``initializer=GaussianMixture(covariance_type='diag')``. No restart is judged by labels; weights of the mixture
+    are a softmax. Cost of an epoch: O(N·(weights + K·Z)). Assumes Gaussian clusters in the
     code. Known failure: the prior's clusters can merge or die early in joint training, when the divergence outweighs a
     reconstruction that is still poor.
     """
