@@ -51,9 +51,9 @@ class Dahal(AutoencoderMethod):
 
     Paper: Dahal, IEEE BigData 2018. The embedding learns from the similarity loss, the decoder from reconstruction, the
     encoder from reconstruction and w times the similarity loss. Differs: pretraining is ours, and ends with codes of a
-    common scale, since the kernel has a unit of length: far apart, a row's neighbours are its nearest one alone. Cost of an
-    epoch: O(N·weights) + O(N·batch·(Z + E)). Assumes that neighbours in the code are of one class. Known failure: the embedding
-    starts as the identity behind ReLU, which drops what is negative in the code.
+    common scale, since the kernel has a unit of length: far apart, a row's neighbours are its nearest one alone. Cost of
+    an epoch: O(N·weights) + O(N·batch·(Z + E)). Assumes that neighbours in the code are of one class. Known failure: the
+    embedding starts as the identity behind ReLU, which drops what is negative in the code.
     """
 
     info = MethodInfo("dahal", "Dahal, IEEE BigData 2018", "autoencoder, embedding by t-similarity", distributed=False)
