@@ -56,7 +56,9 @@ class Aae(Method):
     from seed to seed; the authors' error rates are for more clusters than classes.
     """
 
-    info = MethodInfo("aae", "Makhzani et al., arXiv 1511.05644", "adversarial autoencoder with a categorical code")
+    info = MethodInfo(
+        "aae", "Makhzani et al., arXiv 1511.05644", "adversarial autoencoder with a categorical code", distributed=False
+    )
     Params = AaeParams
 
     def __init__(self, params: AaeParams, n_clusters: int, data: DataSpec):

@@ -69,7 +69,10 @@ class Depict(Method):
     """
 
     info = MethodInfo(
-        "depict", "Dizaji et al., ICCV 2017", "softmax clustering of a convolutional denoising autoencoder"
+        "depict",
+        "Dizaji et al., ICCV 2017",
+        "softmax clustering of a convolutional denoising autoencoder",
+        distributed=False,
     )
     Params = DepictParams
 

@@ -41,6 +41,8 @@ def first_clusters(codes: Tensor, k: int, run: Run, *, initializer: str, n_init:
             codes, k, generator=run.shared_generator, n_init=n_init, sum_ranks=run.sum_ranks, index=run.row_numbers()
         )
         return found.centers, found.labels.to(codes.device)
+    if run.world_size > 1:
+        raise TrainingError(f"initializer: expected kmeans on {run.world_size} processes, got {initializer}; use one")
     model = _sklearn_clusterer(initializer, k, n_init, draw_seed(run))
     labels = torch.from_numpy(np.asarray(model.fit_predict(codes.cpu().double().numpy()))).long().to(codes.device)
     names = labels[labels >= 0].unique()  # a negative label is noise

@@ -47,7 +47,9 @@ class Vade(VariationalMethod):
     reconstruction that is still poor.
     """
 
-    info = MethodInfo("vade", "Jiang et al., IJCAI 2017", "variational autoencoder with a mixture prior")
+    info = MethodInfo(
+        "vade", "Jiang et al., IJCAI 2017", "variational autoencoder with a mixture prior", distributed=False
+    )
     Params = VadeParams
 
     def __init__(self, params: VadeParams, n_clusters: int, data: DataSpec):

@@ -13,7 +13,7 @@ class Window:
 
     def __init__(self, rows, epoch=0, step=0, steps_per_epoch=1):
         self.epoch, self.step, self.steps_per_epoch = epoch, step, steps_per_epoch
-        self.device, self.x, self.rows = torch.device("cpu"), rows, len(rows)
+        self.world_size, self.device, self.x, self.rows = 1, torch.device("cpu"), rows, len(rows)
         self.generator, self.shared_generator = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
         self.logged = {}
 
