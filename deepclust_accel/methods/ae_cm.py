@@ -104,7 +104,7 @@ class AeCm(AutoencoderMethod):
 
     def assign(self, z: Tensor) -> Tensor:
         """γ."""
-        return self.module(z)[0]
+        return self.module.assign(z)
 
     def cluster_centers(self) -> Tensor:
         """(K, Z) centroids U."""

@@ -47,6 +47,10 @@ class ModuleParams(Params):
 class CmParams(ModuleParams):
     """Settings of cm."""
 
+    encoder_start: Literal["pseudoinverse", "posterior"] = param(
+        "pseudoinverse",
+        "W at the first centers U: pinv(U), as the authors have it, or that of a Gaussian mixture there",
+    )
     alpha: tuple[float, ...] = param(
         (40.0,), "of the Dirichlet prior of the cluster shares, one value or K: above 1 asks for balance", above=0
     )
@@ -125,7 +129,7 @@ class Cm(Method):
 
     def assign(self, z: Tensor) -> Tensor:
         """γ."""
-        return self.module(z)[0]
+        return self.module.assign(z)
 
     def cluster_centers(self) -> Tensor:
         """(K, D) means."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["ClusteringModule", "dirichlet_loss", "module_losses"]
@@ -24,6 +25,11 @@ class ClusteringModule(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, q) → assignment (B, K) and means (K, q)."""
         return torch.softmax(self.encoder(x), 1), self.means()
+
+    def assign(self, x: Tensor) -> Tensor:
+        """(B, q) → (B, K) γ, its logits in float64, so that a row's does not depend on the rows beside it."""
+        bias = None if self.encoder.bias is None else self.encoder.bias.double()
+        return torch.softmax(F.linear(x.double(), self.encoder.weight.double(), bias), 1).to(x.dtype)
 
     def means(self) -> Tensor:
         """(K, q) μ_k."""

@@ -51,6 +51,7 @@ def test_the_module_is_the_posterior_of_equal_isotropic_gaussians():
     gamma, decoded = module(torch.from_numpy(rows))
     np.testing.assert_allclose(gamma.detach(), mixture.predict_proba(rows), atol=1e-10)
     np.testing.assert_allclose(decoded.detach(), means)
+    np.testing.assert_allclose(module.assign(torch.from_numpy(rows)).detach(), gamma.detach(), atol=1e-12)
 
 
 @pytest.mark.parametrize("bias", [True, False])
