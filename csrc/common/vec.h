@@ -39,17 +39,27 @@ struct Vec {
   friend DC_HD Vec select(mask m, Vec a, Vec b) { return of(m ? a.v : b.v); }
 };
 
+// The smaller one; NaN where x is.
+template <class T>
+DC_HD Vec<T> least(Vec<T> limit, Vec<T> x) {
+  return select(limit < x, limit, x);
+}
+
 template <class T>
 DC_HD Vec<T> reciprocal(Vec<T> x) {
   return Vec<T>::of(Vec<T>(T(1)).v / x.v);
 }
 
 #if DCACCEL_LEVEL == 2
-// vrcp14 and one Newton step: half an ulp, and it leaves the divider alone. The clamp keeps 0 * inf out of the step;
-// vminps returns its second operand when one is NaN, so NaN stays NaN.
+template <>
+DC_HD Vec<float> least(Vec<float> limit, Vec<float> x) {  // vminps returns its second operand when one is NaN
+  return Vec<float>::of(_mm512_min_ps(__m512(limit.v), __m512(x.v)));
+}
+
+// vrcp14 and one Newton step: half an ulp, and it leaves the divider alone. The clamp keeps 0 * inf out of the step.
 template <>
 DC_HD Vec<float> reciprocal(Vec<float> x) {
-  const __m512 d = _mm512_min_ps(_mm512_set1_ps(1e37f), __m512(x.v));
+  const __m512 d = __m512(least(Vec<float>(1e37f), x).v);
   const __m512 y = _mm512_rcp14_ps(d);
   const __m512 e = _mm512_fnmadd_ps(d, y, _mm512_set1_ps(1.0f));
   return Vec<float>::of(_mm512_fmadd_ps(y, e, y));

@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include "../common/pair_sweep.h"
-#include "../common/vec_math.h"
+#include "../common/exp_log.h"
 #include "math.h"
 
 namespace dcaccel::t_similarity {
@@ -54,7 +54,7 @@ using namespace dcaccel::DCACCEL_ISA;
 
 // x (or y) of a register block of pairs. A power of 50 makes of every error of x a fifty times larger one of p~, so a sum is
 // not longer than kRun features before it is put aside.
-constexpr int64_t kRun = 16;
+constexpr int64_t kRun = 32;
 
 template <class T, int V>
 DC_HD void distances(const T* x, const T* y, int64_t features, T inverse_dof, Vec<T> (&out)[kRows][V]) {
@@ -72,12 +72,14 @@ DC_HD void distances(const T* x, const T* y, int64_t features, T inverse_dof, Ve
     for (int v = 0; v < V; ++v) out[r][v] = out[r][v] * Vec<T>(inverse_dof);
 }
 
-template <class T, int V>
-DC_HD void logarithms(Vec<T> (&x)[kRows][V], T power) {
+// x[r][v] = f(x[r][v], r, v) for a register block. What is done to a pair goes by short steps over the whole block: chains of
+// sixty instructions would leave no room in a processor's window for a second one beside them.
+template <class T, int V, class F>
+DC_HD void each(Vec<T> (&x)[kRows][V], const F& f) {
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) x[r][v] = Student<Vec<T>>(x[r][v], power).log;
+    for (int v = 0; v < V; ++v) x[r][v] = f(x[r][v], r, v);
 }
 
 template <class T>
@@ -98,33 +100,30 @@ struct OfRows {
   DC_HD Vec<T> column(int which, int v) const { return Vec<T>::load(columns + which * kTile<T> + v * Vec<T>::size); }
   DC_HD Vec<T> both(int which, int64_t r, int v) const { return row(which, r) + column(which, v); }
 
-  // S^z and S^e without their constant factors.
-  DC_HD Pulls<T> pull(const Student<Vec<T>>& z, const Student<Vec<T>>& e, int64_t r, int v) const {
+  // S^z and S^e without their constant factors; `of_z` is p~, or lp where every row has its shift.
+  DC_HD Pulls<T> pull(Vec<T> inverse_x, Vec<T> of_z, Vec<T> inverse_y, Vec<T> lq, int64_t r, int v) const {
     if constexpr (S == Shift::rows) {
-      const auto share = [](Vec<T> log, Vec<T> shift, Vec<T> over) { return exp_negative(log - shift) * over; };
-      const Vec<T> p_i = share(z.log, row(kShiftZ, r), row(kOverP, r));
-      const Vec<T> p_j = share(z.log, column(kShiftZ, v), column(kOverP, v));
-      const Vec<T> q_i = share(e.log, row(kShiftE, r), row(kOverQ, r));
-      const Vec<T> q_j = share(e.log, column(kShiftE, v), column(kOverQ, v));
-      return {pull_z_of_rows(z.inverse, p_i, p_j, e.log, row(kMean, r), column(kMean, v)),
-              pull_e_of_rows(e.inverse, p_i, p_j, q_i, q_j)};
+      const auto share = [](Vec<T> log, Vec<T> shift, Vec<T> over) { return exp(log - shift) * over; };
+      const Vec<T> p_i = share(of_z, row(kShiftZ, r), row(kOverP, r));
+      const Vec<T> p_j = share(of_z, column(kShiftZ, v), column(kOverP, v));
+      const Vec<T> q_i = share(lq, row(kShiftE, r), row(kOverQ, r));
+      const Vec<T> q_j = share(lq, column(kShiftE, v), column(kOverQ, v));
+      return {pull_z_of_rows(inverse_x, p_i, p_j, lq, row(kMean, r), column(kMean, v)),
+              pull_e_of_rows(inverse_y, p_i, p_j, q_i, q_j)};
     } else {
-      const Vec<T> value = exp_negative(z.log - Vec<T>(p.shift_z)), over_p = both(kOverP, r, v);
-      const Vec<T> q = S == Shift::unit ? e.inverse : exp_negative(e.log - Vec<T>(p.shift_e));
-      return {pull_z(z.inverse, value, e.log, over_p, both(kMean, r, v)),
-              pull_e(e.inverse, value, q, over_p, both(kOverQ, r, v))};
+      const Vec<T> over_p = both(kOverP, r, v), q = S == Shift::unit ? inverse_y : exp(lq - Vec<T>(p.shift_e));
+      return {pull_z(inverse_x, of_z, lq, over_p, both(kMean, r, v)),
+              pull_e(inverse_y, of_z, q, over_p, both(kOverQ, r, v))};
     }
   }
 };
 
 // What a pair adds to the sums of one of its rows: p~, q~ and p~ lq, relative to that row's shifts.
-template <class T, Shift S>
+template <class T>
 struct Terms {
   Vec<T> p, q, cross;
 
-  DC_HD Terms(Vec<T> lp, Vec<T> lq, Vec<T> inverse_y, Vec<T> shift_z, Vec<T> shift_e) {
-    p = exp_negative(lp - shift_z), q = S == Shift::unit ? inverse_y : exp_negative(lq - shift_e), cross = p * lq;
-  }
+  DC_HD Terms(Vec<T> p_, Vec<T> q_, Vec<T> lq) : p(p_), q(q_), cross(p_ * lq) {}
   DC_HD void add_to(Vec<T>* sums, int64_t stride) const {
     sums[0] += p, sums[stride] += q, sums[2 * stride] += cross;
   }
@@ -140,28 +139,38 @@ void loss_values(const Pass<T>& p, const TilePair<T>& t, int64_t v0, Strip strip
   const T *z = p.rows.z(t.i), *e = p.rows.e(t.i), *zc = p.own.z(t.j) + v0 * lanes, *ec = p.own.e(t.j) + v0 * lanes;
   const int64_t diagonal = t.mirrored ? strip.begin / lanes : -1;  // a block whose rows and columns are the same
   const OfRows<T, S> of(p, t, v0);
+  constexpr bool own_shift = S == Shift::rows;
   Vec<T> column_sum[3][V];
   for (int64_t row = strip.begin; row < strip.end; row += kRows) {
     if (row % kStrip == 0 && row > strip.begin)
       for (int s = 0; s < 3; ++s) flush(column_sum[s], p.sum(t.j, s) + v0 * lanes);
-    Vec<T> x[kRows][V], y[kRows][V];
+    Vec<T> x[kRows][V], y[kRows][V], q[kRows][V];
     distances<T>(z + row, zc, p.rows.d, p.inverse_a, x);
-    logarithms(x, p.power_a);
+    each(x, [&](Vec<T> d, int, int) { return Student<Vec<T>>(d, p.power_a).log; });
+    if constexpr (!own_shift) each(x, [&](Vec<T> log, int, int) { return exp(log - Vec<T>(p.shift_z)); });
     distances<T>(e + row, ec, p.rows.width, p.inverse_b, y);
+    each(y, [&](Vec<T> d, int r, int v) {
+      const Student<Vec<T>> similar(d, p.power_b);
+      q[r][v] = similar.inverse;
+      return similar.log;
+    });
+    if constexpr (S == Shift::shared)
+      each(q, [&](Vec<T>, int r, int v) { return exp(y[r][v] - Vec<T>(p.shift_e)); });
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       Vec<T> row_sum[3];
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
-        const Student<Vec<T>> similar(y[r][v], p.power_b);
-        constexpr bool own_shift = S == Shift::rows;
-        Terms<T, S> here(x[r][v], similar.log, similar.inverse, own_shift ? of.column(kShiftZ, v) : Vec<T>(p.shift_z),
-                         own_shift ? of.column(kShiftE, v) : Vec<T>(p.shift_e));
+        const auto seen_from = [&](Vec<T> shift_z, Vec<T> shift_e) {
+          return Terms<T>(exp(x[r][v] - shift_z), exp(y[r][v] - shift_e), y[r][v]);
+        };
+        Terms<T> here(x[r][v], q[r][v], y[r][v]);
+        if constexpr (own_shift) here = seen_from(of.column(kShiftZ, v), of.column(kShiftE, v));
         if constexpr (Masked) here.keep(t.counts(row + r, (v0 + v) * lanes));
         here.add_to(&column_sum[0][v], V);
         if (Masked && v == 0 && v0 == diagonal) continue;
         if constexpr (own_shift) {
-          here = Terms<T, S>(x[r][v], similar.log, similar.inverse, of.row(kShiftZ, row + r), of.row(kShiftE, row + r));
+          here = seen_from(of.row(kShiftZ, row + r), of.row(kShiftE, row + r));
           if constexpr (Masked) here.keep(t.counts(row + r, (v0 + v) * lanes));
         }
         here.add_to(row_sum, 1);
@@ -236,25 +245,36 @@ void pull_values(const Pass<T>& p, const TilePair<T>& t, int64_t v0, Strip strip
   const T *z = p.rows.z(t.i), *e = p.rows.e(t.i), *zc = p.own.z(t.j) + v0 * lanes, *ec = p.own.e(t.j) + v0 * lanes;
   const OfRows<T, S> of(p, t, v0);
   for (int64_t row = strip.begin; row < strip.end; row += kRows) {
-    Vec<T> x[kRows][V], y[kRows][V];
+    Vec<T> x[kRows][V], y[kRows][V], inverse_y[kRows][V];
+    T *z_out = z_tile + row * kTile<T> + v0 * lanes, *e_out = e_tile + row * kTile<T> + v0 * lanes;
     distances<T>(z + row, zc, p.rows.d, p.inverse_a, x);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) x[r][v].store(z_tile + (row + r) * kTile<T> + (v0 + v) * lanes);
+    each(x, [&](Vec<T> d, int r, int v) {
+      const Student<Vec<T>> similar(d, p.power_a);
+      similar.inverse.store(z_out + r * kTile<T> + v * lanes);
+      return similar.log;
+    });
+    each(x, [&](Vec<T> log, int r, int v) {
+      if constexpr (S != Shift::rows) log = exp(log - Vec<T>(p.shift_z));
+      log.store(e_out + r * kTile<T> + v * lanes);
+      return log;
+    });
     distances<T>(e + row, ec, p.rows.width, p.inverse_b, y);
+    each(y, [&](Vec<T> d, int r, int v) {
+      const Student<Vec<T>> similar(d, p.power_b);
+      inverse_y[r][v] = similar.inverse;
+      return similar.log;
+    });
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
-        const int64_t at = (row + r) * kTile<T> + (v0 + v) * lanes;
-        const Student<Vec<T>> z_pair(Vec<T>::load(z_tile + at), p.power_a), e_pair(y[r][v], p.power_b);
-        auto [s_z, s_e] = of.pull(z_pair, e_pair, row + r, v);
+        const int64_t at = r * kTile<T> + v * lanes;
+        auto [s_z, s_e] = of.pull(Vec<T>::load(z_out + at), Vec<T>::load(e_out + at), inverse_y[r][v], y[r][v], row + r, v);
         if constexpr (Masked) {
           const auto counts = t.counts(row + r, (v0 + v) * lanes);
           s_z = select(counts, s_z, Vec<T>()), s_e = select(counts, s_e, Vec<T>());
         }
-        s_z.store(z_tile + at), s_e.store(e_tile + at);
+        s_z.store(z_out + at), s_e.store(e_out + at);
       }
   }
 }
