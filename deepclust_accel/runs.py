@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,7 @@ def save_model(folder: Path, model: Model) -> dict[str, Any]:
         "params": to_mapping(s.params),
         "scaling": s.scaling,
         "precision": s.precision,
-        "spec": {"shape": list(model.spec.shape), "rows": model.spec.rows, "unit_range": model.spec.unit_range},
+        "spec": asdict(model.spec),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
 
@@ -200,7 +201,13 @@ def load_model(folder: str | Path, device: str = "auto") -> Model:
         if hashlib.sha256(data).hexdigest() != saved["sha256"]:
             raise ResumeError(f"{folder / MODEL}: expected the recorded checksum, got a damaged file; fit again")
         tensors = load_tensors(data)
-        spec = DataSpec(tuple(saved["spec"]["shape"]), saved["spec"]["rows"], bool(saved["spec"]["unit_range"]))
+        image = saved["spec"].get("image_shape")
+        spec = DataSpec(
+            tuple(saved["spec"]["shape"]),
+            saved["spec"]["rows"],
+            bool(saved["spec"]["unit_range"]),
+            None if image is None else tuple(image),
+        )
         method, k = str(saved["method"]), int(saved["n_clusters"])
         params, scaling, seed, precision = (
             dict(saved["params"]),

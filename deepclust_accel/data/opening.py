@@ -1,6 +1,6 @@
 """One door for every kind of input: an array, a tensor, a file or the name of a data set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +80,10 @@ def _data(
 
 def _open_named(name: str, download: bool) -> Data:
     entry, rows, labels = named.load(name, download=download)
+    source = ArraySource(rows, name=name)
+    source.spec = replace(source.spec, image_shape=entry.image_shape)
     return _data(
-        ArraySource(rows, name=name),
+        source,
         labels,
         name,
         {"kind": "named", "name": name},

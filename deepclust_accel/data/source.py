@@ -26,11 +26,14 @@ class DataSpec:
         shape: Shape of one row, without the batch axis.
         rows: Number of rows; None for a stream of unknown length.
         unit_range: Every value is known to lie in [0, 1] once scaled.
+        image_shape: (H, W), (H, W, C) or (C, H, W) where flat rows are known to be images; rows with 2 or 3 axes of
+            their own are images as they are.
     """
 
     shape: tuple[int, ...]
     rows: int | None
     unit_range: bool = False
+    image_shape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

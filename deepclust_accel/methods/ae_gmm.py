@@ -10,7 +10,7 @@ from deepclust_accel.engine.run import Run
 from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams
 from deepclust_accel.methods.base import DataSpec, MethodInfo, Pass, Stage
 from deepclust_accel.methods.gmm import Density, MixtureParams
-from deepclust_accel.methods.kmeans import draw_seed
+from deepclust_accel.methods.initialization import draw_seed
 
 __all__ = ["AeGmm", "AeGmmParams"]
 

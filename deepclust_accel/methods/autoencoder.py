@@ -1,61 +1,77 @@
-"""What all autoencoder methods share: settings, networks and the stages that pretrain them on reconstruction."""
+"""What autoencoder methods share: settings, networks and the stages that pretrain them on reconstruction."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepclust_accel.engine.run import Run
 from deepclust_accel.errors import ArgumentError
 from deepclust_accel.methods.base import DataSpec, Group, Method, Params, Train, param
 from deepclust_accel.nn.mlp import Mlp
 
-__all__ = ["AutoencoderMethod", "AutoencoderParams"]
+__all__ = ["AutoencoderMethod", "AutoencoderParams", "ReconstructionMethod", "ReconstructionParams", "choose_decoder"]
 
 
 @dataclass
-class AutoencoderParams(Params):
-    """Settings of the networks and of pretraining."""
+class ReconstructionParams(Params):
+    """Settings of any autoencoder and of its pretraining end to end."""
 
-    hidden: tuple[int, ...] = param(
-        (500, 500, 2000), "widths of the encoder's hidden layers; the decoder mirrors them", unit="units", low=1
-    )
     latent_dim: int = param(10, "width of the code", unit="units", low=1)
     decoder: Literal["gaussian", "bernoulli"] = param(
         "gaussian", "likelihood of a value given its code: gaussian for real values, bernoulli for binary ones"
     )
-    pretraining: Literal["stacked", "plain"] = param(
-        "plain", "plain: end to end; stacked: layer by layer with corrupted inputs first"
-    )
-    layer_epochs: int = param(10, "stacked pretraining: epochs of each layer", unit="epochs", low=0)
     pretrain_epochs: int = param(50, "epochs of pretraining end to end", unit="epochs", low=0)
     pretrain_batch_size: int = param(256, "rows per step of pretraining", unit="rows", low=1)
     pretrain_learning_rate: float = param(
         1e-3, "Adam's rate at the start of pretraining; it falls linearly to zero end to end", above=0
     )
+
+
+@dataclass
+class AutoencoderParams(ReconstructionParams):
+    """Settings of a fully connected autoencoder and of its pretraining."""
+
+    hidden: tuple[int, ...] = param(
+        (500, 500, 2000), "widths of the encoder's hidden layers; the decoder mirrors them", unit="units", low=1
+    )
+    pretraining: Literal["stacked", "plain"] = param(
+        "plain", "plain: end to end; stacked: layer by layer with corrupted inputs first"
+    )
+    layer_epochs: int = param(10, "stacked pretraining: epochs of each layer", unit="epochs", low=0)
     corruption: float = param(0.2, "stacked pretraining: share of inputs set to zero", low=0, high=0.99)
 
 
-class AutoencoderMethod(Method):
-    """A method with an ``encoder`` and a mirrored ``decoder`` (fully connected) and their pretraining.
+def choose_decoder(params: ReconstructionParams, data: DataSpec) -> ReconstructionParams:
+    """The settings with decoder=auto replaced by what fits the values: bernoulli where all lie in [0, 1]."""
+    if params.decoder != "auto":
+        return params
+    return replace(params, decoder="bernoulli" if data.unit_range else "gaussian")
+
+
+class ReconstructionMethod(Method):
+    """A method with an ``encoder`` and a ``decoder``, and their pretraining.
 
     Equal seeds and settings give every such method the same pretrained networks, because they are built and trained first.
     """
 
-    def __init__(self, params: AutoencoderParams, n_clusters: int, data: DataSpec):
+    def __init__(self, params: ReconstructionParams, n_clusters: int, data: DataSpec):
         super().__init__(params, n_clusters, data)
         if params.decoder == "bernoulli" and not data.unit_range:
             raise ArgumentError(
                 "decoder: expected gaussian for values outside [0, 1], got bernoulli; use --scaling unit or "
                 "decoder=gaussian"
             )
-        widths = (self.features, *params.hidden)
-        self.encoder = Mlp(*widths, params.latent_dim)
-        self.decoder = Mlp(params.latent_dim, *reversed(widths))
+        self.encoder, self.decoder = self._networks()
+
+    @abstractmethod
+    def _networks(self) -> tuple[nn.Module, nn.Module]:
+        """Encoder (B, *shape) → (B, Z) and decoder (B, Z) → (B, D)."""
 
     def embed(self, x: Tensor) -> Tensor:
         """(B, *shape) → (B, Z), the code."""
@@ -64,26 +80,62 @@ class AutoencoderMethod(Method):
     def pretraining(self) -> list[Train]:
         """Return the stages that train encoder and decoder on reconstruction (Vincent et al. 2010; Xie et al. 2016)."""
         p = self.params
-        group = {"main": Group(("encoder", "decoder"), p.pretrain_learning_rate)}
         # At a constant rate k-means on the codes jumps by several points from one epoch to the next.
-        falling = {"main": replace(group["main"], decay=lambda epoch: 1 - epoch / p.pretrain_epochs)}
-        stages = []
-        if p.pretraining == "stacked":
-            stages = [
-                Train(
-                    f"pretrain-layer-{depth + 1}", self._layer_step(depth), group, p.layer_epochs, p.pretrain_batch_size
-                )
-                for depth in range(len(self.encoder))
-            ]
-        return [*stages, Train("pretrain", self._reconstruct, falling, p.pretrain_epochs, p.pretrain_batch_size)]
+        falling = Group(
+            ("encoder", "decoder"), p.pretrain_learning_rate, decay=lambda epoch: 1 - epoch / p.pretrain_epochs
+        )
+        return [Train("pretrain", self._reconstruct, {"main": falling}, p.pretrain_epochs, p.pretrain_batch_size)]
+
+    def _inputs(self, x: Tensor, run: Run) -> Tensor:
+        """The rows as the networks see them in training; methods that augment do it here."""
+        return x
 
     def _mean(self, output: Tensor) -> Tensor:
         """The decoder's mean of each value; a sigmoid keeps it in [0, 1] where all values lie."""
         return torch.sigmoid(output) if self.data.unit_range else output
 
     def _reconstruct(self, nets, batch, run: Run) -> Tensor:
-        restored = self._mean(nets.decoder(nets.encoder(batch.x)))
-        return F.mse_loss(restored, batch.x.flatten(1))
+        x = self._inputs(batch.x, run)
+        return self._mean_squared_error(nets.decoder(nets.encoder(x)), x)
+
+    def _mean_squared_error(self, output: Tensor, x: Tensor) -> Tensor:
+        """Mean over rows and values of the squared error of what the decoder says of x."""
+        return F.mse_loss(self._mean(output), x.flatten(1))
+
+    def _negative_log_likelihood(self, output: Tensor, x: Tensor, variance: Tensor | float = 0.5) -> Tensor:
+        """Mean over rows of -log p(x | z), summed over the values of a row, but for a constant; λ = ``variance``."""
+        x = x.flatten(1)
+        if self.params.decoder == "bernoulli":
+            return F.binary_cross_entropy_with_logits(output, x, reduction="none").sum(1).mean()
+        return (self._mean(output) - x).square().sum(1).mean() / (2 * variance)
+
+
+class AutoencoderMethod(ReconstructionMethod):
+    """A method whose encoder and mirrored decoder are fully connected; they can be pretrained layer by layer."""
+
+    def _networks(self) -> tuple[nn.Module, nn.Module]:
+        widths = (self.features, *self.params.hidden)
+        return Mlp(*widths, self.params.latent_dim), Mlp(self.params.latent_dim, *reversed(widths))
+
+    def pretraining(self) -> list[Train]:
+        """Return the stages that train encoder and decoder, layer by layer first where that is asked for."""
+        p, layers = self.params, []
+        if p.pretraining == "stacked":
+            group = {"main": Group(("encoder", "decoder"), p.pretrain_learning_rate)}
+            layers = [
+                Train(
+                    f"pretrain-layer-{depth + 1}", self._layer_step(depth), group, p.layer_epochs, p.pretrain_batch_size
+                )
+                for depth in range(len(self.encoder))
+            ]
+        return [*layers, *super().pretraining()]
+
+    def _rescale(self, factor: Tensor) -> None:
+        """Divide the codes by ``factor`` and let the decoder undo it, so that reconstructions stay as they are."""
+        factor = factor.clamp_min(1e-6)
+        self.encoder.layers[-1].weight /= factor
+        self.encoder.layers[-1].bias /= factor
+        self.decoder.layers[0].weight *= factor
 
     def _layer_step(self, depth: int):
         """Step that trains encoder layer ``depth`` and the decoder layer opposite to it as a denoising autoencoder."""

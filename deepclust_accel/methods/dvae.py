@@ -15,34 +15,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deepclust_accel import ops
-from deepclust_accel.cluster.kmeans import kmeans
 from deepclust_accel.engine.run import Run
-from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams
 from deepclust_accel.methods.base import DataSpec, Group, MethodInfo, Pass, Stage, Train, param
-from deepclust_accel.nn.mixture import DiagonalMixture
+from deepclust_accel.methods.variational import VariationalMethod, VariationalParams
 from deepclust_accel.nn.mlp import Mlp
 
 __all__ = ["Dvae", "DvaeParams"]
 
 
 @dataclass
-class DvaeParams(AutoencoderParams):
+class DvaeParams(VariationalParams):
     """Settings of dvae; where a default is not the paper's, its help says what the paper has or that it is silent."""
 
     batch_size: int = param(300, "rows per step; the similarity loss is over all pairs of them", unit="rows", low=1)
-    n_init: int = param(20, "restarts of the k-means that gives the pseudo-labels", low=1)
+    epochs: int = param(80, "epochs of joint training (not in the paper)", unit="epochs", low=0)
+    learning_rate: float = param(
+        1e-3, "Adam's rate at the start of joint training; the paper's 0.002 can undo the initialisation", above=0
+    )
+    adam_eps: float = param(1e-4, "Adam's eps (VaDE's code)", above=0)
     classifier_steps: int = param(
         1500, "steps of the classifier on pseudo-labels, rounded up to epochs (not in the paper)", unit="steps", low=0
     )
     classifier_learning_rate: float = param(1e-2, "Adam's rate for it (not in the paper)", above=0)
-    epochs: int = param(80, "epochs of joint training (not in the paper)", unit="epochs", low=0)
     warmup_epochs: int = param(50, "joint epochs before the similarity loss joins, the paper's T", unit="epochs", low=0)
-    learning_rate: float = param(
-        1e-3, "Adam's rate at the start of joint training; the paper's 0.002 can undo the initialisation", above=0
-    )
-    decay: float = param(0.9, "factor on the rate every decay_epochs", above=0, high=1)
-    decay_epochs: int = param(10, "epochs between two decays of the rate", unit="epochs", low=1)
-    adam_eps: float = param(1e-4, "Adam's eps (VaDE's code)", above=0)
     beta: float = param(1.0, "weight of the similarity loss; the paper takes the largest that trains", low=0)
     beta_per: Literal["row", "value"] = param(
         "value",
@@ -54,18 +49,9 @@ class DvaeParams(AutoencoderParams):
         "the similarity loss is divided by N², as printed (pairs), or is a mean over rows, as in CCLP's code (rows)",
     )
     detach_weights: bool = param(False, "treat the weights w_ij of the similarity loss as constants")
-    reconstruction_variance: float | None = param(
-        None, "λ, variance of the gaussian decoder; none: the pretrained autoencoder's mean squared residual", above=0
-    )
-    code_scale: float | None = param(
-        0.5, "codes are rescaled to this mean standard deviation after pretraining; none leaves them", above=0
-    )
-    posterior_share: float = param(
-        0.135, "variance of q(z|x) at the start, as a share of the variance within clusters", above=0
-    )
 
 
-class Dvae(AutoencoderMethod):
+class Dvae(VariationalMethod):
     """Variational autoencoder + mixture prior + classifier + Wasserstein similarity loss (Ma 2022).
 
     Readings taken where the paper is silent or cannot be meant literally; each is a setting:
@@ -93,19 +79,11 @@ class Dvae(AutoencoderMethod):
         k, latent = n_clusters, params.latent_dim
         # Printed "10C (C = 10) or 10CC (C < 10)": a linear softmax layer, behind one hidden layer of width C when C < 10.
         self.classifier = Mlp(latent, k, k) if k < 10 else Mlp(latent, k)
-        self.mixture = DiagonalMixture(k, latent)
-        self.log_variance = Mlp((self.features, *params.hidden)[-1], latent)  # reads the encoder's last hidden layer
-        self.register_buffer("reconstruction_variance", torch.tensor(params.reconstruction_variance or 1.0))
+        self._add_mixture()
 
     def plan(self) -> list[Stage]:
         """Pretrain, k-means pseudo-labels, classifier, joint training (Algorithm 1, sect. 3.4)."""
         p = self.params
-        joint = Group(
-            ("encoder", "decoder", "log_variance", "classifier", "mixture"),
-            p.learning_rate,
-            options={"eps": p.adam_eps},
-            decay=lambda epoch: p.decay ** (epoch // p.decay_epochs),
-        )
         classify = Group(("classifier",), p.classifier_learning_rate)
         steps_per_epoch = max(1, (self.data.rows or p.batch_size) // p.batch_size)
         return [
@@ -118,47 +96,14 @@ class Dvae(AutoencoderMethod):
                 math.ceil(p.classifier_steps / steps_per_epoch),
                 p.batch_size,
             ),
-            Train("joint", self._joint, {"main": joint}, p.epochs, p.batch_size, needs_equal_shards=True),
+            Train(
+                "joint", self._joint, self._joint_group("classifier"), p.epochs, p.batch_size, needs_equal_shards=True
+            ),
         ]
 
     def assign(self, z: Tensor) -> Tensor:
         """γ = softmax(h(z)), the classifier's probabilities at the posterior mean."""
         return torch.softmax(self.classifier(z), 1)
-
-    def cluster_centers(self) -> Tensor:
-        """(K, Z) means of the mixture prior."""
-        return self.mixture.mean
-
-    def _init_mixture(self, run: Run) -> None:
-        p = self.params
-        if p.reconstruction_variance is None:
-            residual = run.collect(lambda x: (self._mean(self.decoder(self.embed(x))) - x.flatten(1)).square().mean(1))
-            self.reconstruction_variance.copy_(residual.mean().clamp_min(1e-6))
-        if p.code_scale is not None:
-            self._rescale(run.collect(self.embed).std(0, unbiased=False).mean() / p.code_scale)
-        codes = run.collect(self.embed)
-        found = kmeans(
-            codes,
-            self.n_clusters,
-            generator=run.shared_generator,
-            n_init=p.n_init,
-            sum_ranks=run.sum_ranks,
-            index=run.row_numbers(),
-        )
-        labels = found.labels.to(codes.device)
-        self.mixture.mean.copy_(found.centers)
-        self.mixture.set_from_clusters(codes, labels)
-        within = (codes - self.mixture.mean[labels]).square().mean(0).clamp_min(1e-6)
-        head = self.log_variance.layers[0]
-        head.weight.zero_()
-        head.bias.copy_(torch.log(within * p.posterior_share))
-
-    def _rescale(self, factor: Tensor) -> None:
-        """Divide the codes by ``factor`` and let the decoder undo it, so that reconstructions stay as they are."""
-        factor = factor.clamp_min(1e-6)
-        self.encoder.layers[-1].weight /= factor
-        self.encoder.layers[-1].bias /= factor
-        self.decoder.layers[0].weight *= factor
 
     def _classify(self, nets, batch, run: Run) -> Tensor:
         with torch.no_grad():
@@ -170,14 +115,11 @@ class Dvae(AutoencoderMethod):
 
     def _joint(self, nets, batch, run: Run) -> Tensor:
         p = self.params
-        last = len(self.encoder) - 1
-        hidden = nets.encoder(batch.x, 0, last)
-        mu, log_variance = nets.encoder(hidden, last), nets.log_variance(hidden)
+        mu, log_variance, z = self._sample(nets, batch.x, run)
         sigma = torch.exp(0.5 * log_variance)
-        z = mu + sigma * torch.randn(mu.shape, generator=run.generator, device=mu.device, dtype=mu.dtype)
         log_gamma = torch.log_softmax(nets.classifier(z), 1)
 
-        reconstruction = self._reconstruction(nets.decoder(z), batch.x.flatten(1))
+        reconstruction = self._negative_log_likelihood(nets.decoder(z), batch.x, self.reconstruction_variance)
         kl_gaussian, kl_cluster = (term.mean() for term in nets.mixture(mu, log_variance, log_gamma))
         loss = reconstruction + kl_gaussian + kl_cluster  # eq. 3.6
 
@@ -188,9 +130,3 @@ class Dvae(AutoencoderMethod):
             loss = loss + p.beta * (self.features if p.beta_per == "value" else 1) * similarity  # eq. 3.14
         run.log(reconstruction=reconstruction, kl_gaussian=kl_gaussian, kl_cluster=kl_cluster, similarity=similarity)
         return loss
-
-    def _reconstruction(self, output: Tensor, x: Tensor) -> Tensor:
-        """Mean over rows of -log p(x | z) summed over the values of a row, but for a constant."""
-        if self.params.decoder == "bernoulli":
-            return F.binary_cross_entropy_with_logits(output, x, reduction="none").sum(1).mean()
-        return (self._mean(output) - x).square().sum(1).mean() / (2 * self.reconstruction_variance)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from deepclust_accel.engine.run import Run
 from deepclust_accel.errors import TrainingError
 from deepclust_accel.methods.base import DataSpec, Method, MethodInfo, Params, Pass, Stage, param
-from deepclust_accel.methods.kmeans import draw_seed
+from deepclust_accel.methods.initialization import draw_seed
 
 __all__ = ["Density", "Gmm", "GmmParams", "MixtureParams"]
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from deepclust_accel.engine.run import Run
 from deepclust_accel.methods.ae_kmeans import nearest_one_hot
 from deepclust_accel.methods.base import DataSpec, Method, MethodInfo, Params, Pass, Stage, param
+from deepclust_accel.methods.initialization import draw_seed
 
 __all__ = ["KMeans", "KMeansParams", "PcaKMeans", "PcaKMeansParams"]
 
@@ -109,8 +110,3 @@ class PcaKMeans(KMeans):
         if self.params.whiten:
             components = components / torch.from_numpy(model.explained_variance_).clamp_min(1e-12).sqrt()[:, None]
         self.components.copy_(components)
-
-
-def draw_seed(run: Run) -> int:
-    """A seed for a library that takes an integer, drawn from the run's own generator."""
-    return int(torch.randint(2**31 - 1, (1,), generator=run.shared_generator))

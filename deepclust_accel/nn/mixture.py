@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from deepclust_accel import ops
+
 __all__ = ["DiagonalMixture"]
 
 
@@ -44,6 +46,10 @@ class DiagonalMixture(nn.Module):
         kl_gaussian = 0.5 * (gamma * energy).sum(1) - 0.5 * (1 + log_variance).sum(1)
         kl_cluster = (gamma * (log_gamma - torch.log_softmax(self.logits, 0))).sum(1)
         return kl_gaussian, kl_cluster
+
+    def posterior(self, z: Tensor) -> Tensor:
+        """(N, Z) → (N, K) log p(c | z), by Bayes' rule (VaDE, eq. 16)."""
+        return ops.mixture_posterior(z, torch.log_softmax(self.logits, 0), self.mean, self.log_variance)
 
     @torch.no_grad()
     def set_from_clusters(self, z: Tensor, labels: Tensor, floor: float = 1e-6) -> None:

@@ -1,0 +1,83 @@
+"""First clusters of a code: our k-means, or any clusterer of scikit-learn by name."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepclust_accel import ops
+from deepclust_accel.cluster.kmeans import kmeans
+from deepclust_accel.engine.run import Run
+from deepclust_accel.errors import ArgumentError, TrainingError
+
+__all__ = ["INITIALIZER_HELP", "draw_seed", "first_clusters"]
+
+INITIALIZER_HELP = (
+    "who finds the first clusters: kmeans (ours, n_init restarts), or a class of sklearn.cluster or sklearn.mixture, with "
+    "options if need be: AgglomerativeClustering(linkage='average')"
+)
+
+
+def first_clusters(codes: Tensor, k: int, run: Run, *, initializer: str, n_init: int) -> tuple[Tensor, Tensor]:
+    """Cluster codes (n, Z) of this rank into K; returns centers (K, Z), the means, and labels (n,) int64.
+
+    Args:
+        initializer: "kmeans", or the name of a scikit-learn clusterer that takes ``n_clusters`` or ``n_components``, with
+            or without options in parentheses. K, and where it has them a random state and ``n_init``, are filled in.
+
+    Raises:
+        ArgumentError: no such clusterer, or options it does not take.
+        TrainingError: it did not find K clusters.
+
+    Cost: k-means O(N K Z) an iteration and restart; scikit-learn's clusterers see all codes on one process.
+    """
+    if initializer == "kmeans":
+        found = kmeans(
+            codes, k, generator=run.shared_generator, n_init=n_init, sum_ranks=run.sum_ranks, index=run.row_numbers()
+        )
+        return found.centers, found.labels.to(codes.device)
+    if run.world_size > 1:
+        raise TrainingError(f"initializer: expected kmeans on {run.world_size} processes, got {initializer}; use one")
+    model = _sklearn_clusterer(initializer, k, n_init, draw_seed(run))
+    labels = torch.from_numpy(np.asarray(model.fit_predict(codes.cpu().double().numpy()))).long().to(codes.device)
+    names = labels[labels >= 0].unique()  # a negative label is noise
+    if len(names) != k:
+        raise TrainingError(f"initializer {initializer}: expected {k} clusters, got {len(names)}; choose another")
+    labels = torch.where(labels >= 0, torch.searchsorted(names, labels.clamp_min(0)), -1)
+    sums, counts = ops.center_sums(codes[labels >= 0], labels[labels >= 0], k)
+    centers = (sums / counts[:, None]).to(codes.dtype)
+    return centers, torch.where(labels >= 0, labels, ops.nearest_center(codes, centers)[0])
+
+
+def draw_seed(run: Run) -> int:
+    """A seed for a library that takes an integer, drawn from the run's own generator."""
+    return int(torch.randint(2**31 - 1, (1,), generator=run.shared_generator))
+
+
+def _sklearn_clusterer(text: str, k: int, n_init: int, seed: int) -> Any:
+    import sklearn.cluster
+    import sklearn.mixture
+
+    try:
+        call = ast.parse(text, mode="eval").body
+        name = call.func.id if isinstance(call, ast.Call) else call.id
+        options = {o.arg: ast.literal_eval(o.value) for o in call.keywords} if isinstance(call, ast.Call) else {}
+        cls = getattr(sklearn.cluster, name, None) or getattr(sklearn.mixture, name)
+        known = inspect.signature(cls).parameters
+        filled = {"n_clusters": k, "n_components": k, "random_state": seed, "n_init": n_init}
+        if not {"n_clusters", "n_components"} & set(known):
+            raise TypeError(f"{name} takes no number of clusters")
+        kept = {key: value for key, value in filled.items() if key in known}
+        if "n_clusters" in known:
+            kept.pop("n_components", None)  # of SpectralClustering: eigenvectors
+        return cls(**{**kept, **options})
+    except (SyntaxError, AttributeError, TypeError, ValueError) as cause:
+        raise ArgumentError(
+            f"initializer: expected kmeans or a clusterer of scikit-learn such as AgglomerativeClustering, got {text!r} "
+            f"({cause})"
+        ) from cause
