@@ -220,7 +220,7 @@ int64_t gradients_scratch_cuda(Sizes sizes, bool single, bool need_mu, bool need
 }
 
 template <class T>
-int loss_cuda(Sizes sizes, Strided<T> mu, Strided<T> sigma, Strided<T> gamma, T* loss, T* state, double* scratch,
+int loss_cuda(Sizes sizes, View<T> mu, View<T> sigma, View<T> gamma, T* loss, T* state, double* scratch,
               CUstream_st* stream) {
   const Rows<T> rows = rows_of(sizes, state);
   const PairSums<T> sums = sums_of<T>(sizes, sizes.k, scratch);
@@ -265,9 +265,9 @@ int gradients_cuda(Sizes sizes, const T* state, const T* grad, T* g_mu, T* g_sig
   return int(cudaGetLastError());
 }
 
-template int loss_cuda<float>(Sizes, Strided<float>, Strided<float>, Strided<float>, float*, float*, double*,
+template int loss_cuda<float>(Sizes, View<float>, View<float>, View<float>, float*, float*, double*,
                               CUstream_st*);
-template int loss_cuda<double>(Sizes, Strided<double>, Strided<double>, Strided<double>, double*, double*, double*,
+template int loss_cuda<double>(Sizes, View<double>, View<double>, View<double>, double*, double*, double*,
                                CUstream_st*);
 template int gradients_cuda<float>(Sizes, const float*, const float*, float*, float*, float*, double*, CUstream_st*);
 template int gradients_cuda<double>(Sizes, const double*, const double*, double*, double*, double*, double*,

@@ -39,10 +39,10 @@ DC_DEVICE int64_t global_thread() { return int64_t(blockIdx.x) * blockDim.x + th
 
 // u = [mu, sigma] and gamma in tiles, zero behind row n. One thread a row; blockIdx.y is the feature.
 template <class T>
-__global__ void pack_kernel(Sizes sizes, Strided<T> mu, Strided<T> sigma, Strided<T> gamma, Rows<T> rows) {
+__global__ void pack_kernel(Sizes sizes, View<T> mu, View<T> sigma, View<T> gamma, Rows<T> rows) {
   const int64_t i = global_thread(), f = blockIdx.y;
   if (i >= rows.tiles() * kTile<T>) return;
-  const Strided<T> from = f < sizes.z ? mu : (f < rows.d ? sigma : gamma);
+  const View<T> from = f < sizes.z ? mu : (f < rows.d ? sigma : gamma);
   const int64_t column = f < sizes.z ? f : (f < rows.d ? f - sizes.z : f - rows.d);
   const bool there = i < rows.n;
   rows.u(i / kTile<T>)[f * kTile<T> + i % kTile<T>] =

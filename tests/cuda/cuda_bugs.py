@@ -37,6 +37,8 @@ SWEEP_BARRIER = "      __syncthreads();  // this part has arrived"
 TILES, REDUCE = "common/cuda_pair_tiles.h", "common/cuda_reduce.h"
 ROWS, PASSES = "wasserstein_similarity/cuda_rows.h", "wasserstein_similarity/cuda.cu"
 W = "wasserstein_similarity"
+CENTERS, ASSIGN, POSTERIOR = "common/cuda_centers.h", "soft_assign/cuda.cu", "mixture_posterior/cuda.cu"
+NEAREST, SUMS = "nearest_center/cuda.cu", "center_sums/cuda.cu"
 
 BUGS = [
     Bug("no-barrier", W, TILES, SWEEP_BARRIER, "      //", "fibers", "wrong"),
@@ -65,4 +67,29 @@ BUGS = [
         "wrong"),
     Bug("sums-of-another-block", W, PASSES, "out.at(blockIdx.y, tile, chunk.from)", "out.at(0, tile, chunk.from)",
         "fibers", "wrong"),
+    Bug("sum-of-half-a-warp", "soft_assign", CENTERS, "x += __shfl_xor_sync(kAllLanes, x, step)",
+        "x += __shfl_xor_sync(kAllLanes, x, step / 2)", "fibers", "wrong"),
+    Bug("least-of-a-lane", "mixture_posterior", CENTERS, "x = other < x ? other : x;", "(void)other;", "fibers", "wrong"),
+    Bug("no-center-for-a-lane", "soft_assign", ASSIGN, "  q += row * s.k;\n",
+        "  q += row * s.k;\n  if (own_lane() >= s.k) return;\n", "fibers", r"which has exited"),
+    Bug("a-row-too-many", "soft_assign", ASSIGN, "if (row >= s.n) return;\n  q +=", "if (row > s.n) return;\n  q +=",
+        "asan", r"heap-buffer-overflow[\s\S]*assign_kernel"),
+    Bug("a-number-too-many", "soft_assign", ASSIGN, "if (i >= s.n * s.d) return;", "if (i > s.n * s.d) return;", "asan",
+        r"heap-buffer-overflow[\s\S]*row_gradient_kernel"),
+    Bug("a-feature-too-many", "mixture_posterior", POSTERIOR, "segment >= segments.count || f >= s.d",
+        "segment >= segments.count || f > s.d", "asan", r"heap-buffer-overflow[\s\S]*moments_kernel"),
+    Bug("a-segment-too-few", "mixture_posterior", CENTERS, "int64_t s = 0; s < segments; ++s",
+        "int64_t s = 0; s + 1 < segments; ++s", "fibers", "wrong"),
+    Bug("segments-of-one-center", "soft_assign", ASSIGN, "partial[(segment * s.k + k) * s.d + f] = sum",
+        "partial[segment * s.k * s.d + f] = sum", "fibers", "wrong"),
+    Bug("a-race-for-one-center", "soft_assign", ASSIGN, "partial[(segment * s.k + k) * s.d + f] = sum",
+        "partial[segment * s.k * s.d + f] = sum", "tsan", r"data race"),
+    Bug("nearest-without-its-number", "nearest_center", NEAREST, "best = d, number = k;\n  }\n  if", "best = d;\n  }\n  if",
+        "fibers", "wrong"),
+    Bug("nearest-of-sixteen", "nearest_center", NEAREST, "int step = kWarp / 2; step", "int step = kWarp / 4; step",
+        "ptx90", "wrong"),
+    Bug("an-index-too-many", "center_sums", SUMS, "own < end && index", "own <= end && index", "asan",
+        r"heap-buffer-overflow[\s\S]*segments_kernel"),
+    Bug("lanes-miss-a-ballot", "center_sums", SUMS, "  double sum = 0, count = 0;\n",
+        "  if (f >= s.d) return;\n  double sum = 0, count = 0;\n", "fibers", r"which has exited"),
 ]  # fmt: skip

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import torch
+from center_kernels import CENTER_KERNELS
 from cuda_running import Case, Hot, Kernel
 from cuda_sass import Shape
 from wasserstein_cases import CASES as WASSERSTEIN_CASES
@@ -78,4 +79,5 @@ WASSERSTEIN_HOT = [
 
 KERNELS = [
     Kernel("wasserstein_similarity", wasserstein_all, wasserstein_few, wasserstein_small, WASSERSTEIN_HOT),
+    *CENTER_KERNELS,
 ]

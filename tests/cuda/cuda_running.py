@@ -53,7 +53,7 @@ class Hot:
     """A kernel that does the work, and how its loops are counted (cuda_sass.py)."""
 
     mangled: str  # part of the name that no other kernel has
-    shape: Shape
+    shape: Shape | None  # None: its inner_loop, once around
     share: float  # of the multiply-add peak that it must leave room for on sm_80 and sm_90
     pipe: str = "fp32"
     threads: int = 128

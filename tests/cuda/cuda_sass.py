@@ -131,6 +131,24 @@ def per_tile(instructions, labels, shape):
     return total
 
 
+def inner_loop(instructions, labels):
+    """Instructions of the innermost loop with the most multiply-adds of loaded numbers, once around."""
+    every = loops(instructions, labels)
+    inner = [(a, b) for a, b in every if not any(a <= c and d <= b and (a, b) != (c, d) for c, d in every)]
+    counts = []
+    for first, last in inner:
+        count = Counter()
+        for each in instructions[first : last + 1]:
+            count[each.kind] += 1
+            count["issue"] += 1
+            count["wavefronts"] += each.wavefronts
+            count["flops"] += FLOPS.get(each.base, 0)
+            count["loads"] += each.base == "LDG"
+            count["products"] += each.base in ("FFMA", "DFMA")
+        counts.append(count)
+    return max(counts, key=lambda count: (min(count["loads"], count["products"]), count["loads"]))
+
+
 def weight(part, inner, instructions, shape, reciprocals):
     bases = Counter(i.base for i in part)
     if inner:
