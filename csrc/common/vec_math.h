@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 
+#include "reduced.h"
 #include "vec.h"
 
 namespace dcaccel::DCACCEL_ISA {
@@ -17,14 +18,8 @@ DC_HD Vec<float> exp_negative(Vec<float> x) {
   const V shifted = fma(x, V(1.44269504f), magic), n = shifted - magic;
   V r = fma(n, V(-0.693359375f), x);  // log 2 in two parts, the first exact in nine bits
   r = fma(n, V(2.12194440e-4f), r);
-  V p(0.00138131450813f);  // minimax for (exp(r) - 1 - r) / r^2: 3.3e-9 before rounding
-  p = fma(p, r, V(0.00836941883576f));
-  p = fma(p, r, V(0.0416684567767f));
-  p = fma(p, r, V(0.166665147914f));
-  p = fma(p, r, V(0.499999930508f));
-  p = fma(p * r, r, r) + V(1.0f);
   const Ints power = ((Ints)shifted.v << 23) + (127 << 23);
-  return p * V::of((V::raw)power);
+  return exp_reduced(r) * V::of((V::raw)power);
 }
 
 // log(1 + x) for x >= 0, relative error below 2e-7, given 1 / (1 + x); infinity counts as 1e38.
@@ -35,19 +30,7 @@ DC_HD Vec<float> log1p_positive(Vec<float> x, Vec<float> reciprocal_of_one_plus_
   const Ints bits = (Ints)u.v, exponent = (bits - 0x3f3504f3) >> 23;             // of u / sqrt(1/2)
   const V f = V::of((V::raw)(bits - (exponent << 23))) - V(1.0f);
   const V n = V::of(__builtin_convertvector(exponent, typename V::raw));
-  V p(-0.0763450290965f);  // minimax for (log(1 + f) - f + f^2 / 2) / f^3: 5.8e-9 before rounding
-  p = fma(p, f, V(0.127615773481f));
-  p = fma(p, f, V(-0.131601804663f));
-  p = fma(p, f, V(0.142017579983f));
-  p = fma(p, f, V(-0.16623357535f));
-  p = fma(p, f, V(0.200012268731f));
-  p = fma(p, f, V(-0.250008210285f));
-  p = fma(p, f, V(0.333333317078f));
-  const V square = f * f;
-  V y = fma(p * f, square, lost);
-  y = fma(n, V(-2.12194440e-4f), y);
-  y = fma(square, V(-0.5f), y) + f;
-  return fma(n, V(0.693359375f), y);
+  return log_reduced(f, n, lost);
 }
 
 DC_HD Vec<double> exp_negative(Vec<double> x) {

@@ -71,7 +71,7 @@ def costs(kernel, arch):
             row["instructions"] = {k: round(count[k]) for k in ("issue", "fp32", "fp64", "int", "smem", "mufu")}
             if hot.shape:
                 row["clocks_per_pair"] = round(max(clocks.values()) / (32 * hot.shape.pairs), 4)
-        out[hot.mangled] = row
+        out[hot.name] = row
     return out
 
 

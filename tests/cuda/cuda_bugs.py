@@ -38,6 +38,8 @@ TILES, REDUCE = "common/cuda_pair_tiles.h", "common/cuda_reduce.h"
 ROWS, PASSES = "wasserstein_similarity/cuda_rows.h", "wasserstein_similarity/cuda.cu"
 W = "wasserstein_similarity"
 CENTERS, ASSIGN, POSTERIOR = "common/cuda_centers.h", "soft_assign/cuda.cu", "mixture_posterior/cuda.cu"
+T, PULL, SHIFTS = "t_similarity", "t_similarity/cuda.cu", "t_similarity/cuda_rows.h"
+R, TAILS = "residual_block", "residual_block/cuda.cu"
 NEAREST, SUMS = "nearest_center/cuda.cu", "center_sums/cuda.cu"
 
 BUGS = [
@@ -92,4 +94,29 @@ BUGS = [
         r"heap-buffer-overflow[\s\S]*segments_kernel"),
     Bug("lanes-miss-a-ballot", "center_sums", SUMS, "  double sum = 0, count = 0;\n",
         "  if (f >= s.d) return;\n  double sum = 0, count = 0;\n", "fibers", r"which has exited"),
+    Bug("no-nearest-of-a-row", T, PULL, "if (int(threadIdx.x) % kColumnThreads == 0) out", "if (threadIdx.x == 8) out",
+        "fibers", "wrong"),
+    Bug("columns-behind-the-last", T, PULL, "if (left < kTile<T>) each", "if (left < 0) each", "fibers", "wrong"),
+    Bug("a-row-with-itself", T, PULL, "if (j == tile) each", "if (j < 0) each", "fibers", "wrong"),
+    Bug("sums-of-the-other-side", T, PULL, "of_e() ? sides.first_of_e() : 0", "0", "fibers", "wrong"),
+    Bug("a-chunk-of-the-other-side", T, PULL, "(of_e() ? this->rows.d : 0)", "0", "fibers", "wrong"),
+    Bug("numbers-of-no-row", T, PULL, "fetch(this->rows.of_row(j, 0), kOfRow, to);",
+        "fetch(this->rows.of_row(j, 0), kOfRow - 2, to);", "fibers", "wrong"),
+    Bug("packs-behind-the-input", T, SHIFTS, "const bool there = i < rows.n", "const bool there = i <= rows.n", "asan",
+        r"heap-buffer-overflow[\s\S]*pack_kernel"),
+    Bug("a-gradient-too-many", T, SHIFTS, "if (i >= rows.n) return;\n  const int64_t tile = i / kTile<T>, lane = i % kTile<T>;\n  const double u",
+        "if (i > rows.n) return;\n  const int64_t tile = i / kTile<T>, lane = i % kTile<T>;\n  const double u", "asan",
+        r"heap-buffer-overflow[\s\S]*row_gradient_kernel"),
+    Bug("no-barrier-between-parts", T, TILES, SWEEP_BARRIER, "      //", "tsan", r"data race"),
+    Bug("no-barrier-before-the-rows", R, TAILS, "sums[depth][lane] = sum;\n  __syncthreads();", "sums[depth][lane] = sum;",
+        "fibers", "wrong"),
+    Bug("no-barrier-between-halves", R, TAILS, "    __syncthreads();\n    if (thread < half)", "    if (thread < half)",
+        "fibers", "wrong"),
+    Bug("a-pixel-too-many", R, TAILS, "i < count; i += stride", "i <= count; i += stride", "asan",
+        r"heap-buffer-overflow[\s\S]*tail_kernel"),
+    Bug("a-channel-too-many", R, TAILS, "if (c < layout.columns)\n    for", "if (c <= layout.columns)\n    for", "asan",
+        r"heap-buffer-overflow[\s\S]*gate_rows_kernel"),
+    Bug("a-part-too-long", R, TAILS, "begin + step < layout.rows ? step : layout.rows - begin", "step", "asan",
+        r"heap-buffer-overflow[\s\S]*gate_planes_kernel"),
+    Bug("a-part-too-few", R, TAILS, "int64_t part = 0; part < parts", "int64_t part = 1; part < parts", "ptx80", "wrong"),
 ]  # fmt: skip

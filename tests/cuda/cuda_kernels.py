@@ -7,6 +7,8 @@ import torch
 from center_kernels import CENTER_KERNELS
 from cuda_running import Case, Hot, Kernel
 from cuda_sass import Shape
+from residual_kernels import RESIDUAL_KERNEL
+from t_kernels import T_KERNEL
 from wasserstein_cases import CASES as WASSERSTEIN_CASES
 from wasserstein_cases import Case as WassersteinCase
 from wasserstein_cases import dense
@@ -79,5 +81,7 @@ WASSERSTEIN_HOT = [
 
 KERNELS = [
     Kernel("wasserstein_similarity", wasserstein_all, wasserstein_few, wasserstein_small, WASSERSTEIN_HOT),
+    T_KERNEL,
+    RESIDUAL_KERNEL,
     *CENTER_KERNELS,
 ]

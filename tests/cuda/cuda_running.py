@@ -57,6 +57,11 @@ class Hot:
     share: float  # of the multiply-add peak that it must leave room for on sm_80 and sm_90
     pipe: str = "fp32"
     threads: int = 128
+    at: str = ""  # the sizes, where a kernel is counted for more than one
+
+    @property
+    def name(self):
+        return f"{self.mangled} {self.at}".strip()
 
 
 @dataclass

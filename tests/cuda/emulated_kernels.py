@@ -21,3 +21,7 @@ _library.instruction_sets = lambda: ["baseline"]
 _library.instruction_set = lambda: "baseline"
 _library.set_instruction_set = lambda name: None
 sys.modules[_library.__name__] = _library
+
+from deepclust_accel.ops import residual_block  # noqa: E402
+
+residual_block.__globals__["_on_cuda"] = lambda x: True

@@ -34,28 +34,23 @@ def binding(kernel):
     return built(f"{name}.so", steps, [kernel.source.parent, CSRC / "common", HERE / "emulation"])
 
 
+KERNEL_TESTS = "baseline and not (eager and float16) and not layouts_of_results"
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
 def test_the_operator_s_own_tests_pass_on_emulated_kernels(kernel):
-    """In a process of their own: the emulated kernels take the place of those for the CPU."""
+    """In a process of their own: the emulated kernels take the place of those for the CPU.
+
+    Left out: half types beside eager PyTorch, which on the CPU adds a bias before it rounds, and on CUDA after; that
+    layouts change no bit, which holds for the CPU, where all are computed in one.
+    """
     environment = {**os.environ, "EMULATED_KERNELS": str(binding(kernel))}
     environment["PYTHONPATH"] = os.pathsep.join([str(HERE), str(ROOT), environment.get("PYTHONPATH", "")])
     tests = sorted((ROOT / "tests" / "ops").glob(f"test_{kernel.name}*.py"))
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "emulated_kernels",
-        "-k",
-        "baseline",
-        "-x",
-        "--durations=8",
-        *tests,
-    ]
+    command = [sys.executable, "-m", "pytest", "-p", "emulated_kernels", "-k", KERNEL_TESTS, *tests]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
-    print(done.stdout)
 
 
 @pytest.mark.parametrize(
