@@ -19,8 +19,11 @@
 #include "expect.h"
 #include "view.h"
 
-#ifndef DCACCEL_DISPATCH_KEY
+#ifdef DCACCEL_DISPATCH_KEY
+#define DCACCEL_EMULATED true
+#else
 #define DCACCEL_DISPATCH_KEY CUDA
+#define DCACCEL_EMULATED false
 #endif
 #define DC_CUDA_LIBRARY_IMPL_OF(key, m) STABLE_TORCH_LIBRARY_IMPL(dcaccel, key, m)
 #define DC_CUDA_LIBRARY_IMPL_EXPANDED(key, m) DC_CUDA_LIBRARY_IMPL_OF(key, m)
@@ -34,7 +37,8 @@ namespace dcaccel::cuda {
 class Launch {
  public:
   explicit Launch(const Tensor& on) {
-    if (!on.is_cuda()) return;
+    if (DCACCEL_EMULATED) return;
+    expect(on.is_cuda());
     const int32_t device = on.get_device_index();
     guard_.emplace(device);
     void* stream = nullptr;

@@ -25,7 +25,7 @@ KEPT = ROOT / "build" / "cuda_tests"
 
 EMULATED = ["g++", "-std=c++20", "-DDC_EMU", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-I", str(HERE / "emulation")]
 WAYS = {
-    "fibers": ["-O2"],
+    "fibers": ["-O1"],  # half of the time is compiling
     "asan": ["-O0", "-g1", "-fsanitize=address,undefined,alignment", "-fno-sanitize-recover=undefined"],
     "tsan": ["-O1", "-g", "-fsanitize=thread", "-DDC_EMU_THREADS"],
 }
