@@ -28,10 +28,6 @@ struct Options {
   }
 };
 
-// What the forward leaves for the backward: Rows, with room for whole groups of kStateRows rows, so that Python can tell
-// its size without knowing the tile, and behind them the two shared shifts.
-constexpr int64_t kStateRows = 64;
-
 template <class T>
 struct State {
   Rows<T> rows;
@@ -39,10 +35,7 @@ struct State {
 
   State(const Tensor& state, int64_t n, int64_t d, int64_t width)
       : rows{{n, d + width + kOfRow, data<T>(state)}, d, width},
-        shifts(data<T>(state) + size(n, d, width) - 2) {}
-  static int64_t size(int64_t n, int64_t d, int64_t width) {
-    return (n + kStateRows - 1) / kStateRows * kStateRows * (d + width + kOfRow) + 2;
-  }
+        shifts(data<T>(state) + state_size(n, d, width) - 2) {}
 };
 
 template <class T>
@@ -108,7 +101,7 @@ double finish(const Pass<T>& pass, const Options& options) {
 template <class T>
 std::tuple<Tensor, Tensor> loss(const Tensor& z_, const Tensor& e_, const Options& options) {
   const Matrix<T> z(z_), e(e_);
-  const Tensor out = empty<T>({}), kept = empty<T>({State<T>::size(z.rows, z.columns, e.columns)});
+  const Tensor out = empty<T>({}), kept = empty<T>({state_size(z.rows, z.columns, e.columns)});
   const State<T> state(kept, z.rows, z.columns, e.columns);
   const Rows<T>& rows = state.rows;
   for_tiles(rows.tiles(), [&](int64_t tile) {
@@ -169,7 +162,7 @@ std::tuple<Tensor, Tensor> t_similarity_cpu(Tensor z, Tensor e, double dof_z, do
 std::tuple<Tensor, Tensor> t_similarity_bwd_cpu(Tensor z, Tensor e, Tensor state, Tensor grad, double dof_z,
                                                 double dof_e, bool rows, bool diagonal, bool need_z, bool need_e) {
   expect_pairs(z, e);
-  expect_kept(z, state, State<float>::size(z.size(0), z.size(1), e.size(1)), grad);
+  expect_kept(z, state, state_size(z.size(0), z.size(1), e.size(1)), grad);
   const auto run = z.scalar_type() == ScalarType::Float ? gradients<float> : gradients<double>;
   return run(z, e, state, grad, {dof_z, dof_e, rows, diagonal}, need_z, need_e);
 }
