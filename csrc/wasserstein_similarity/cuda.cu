@@ -21,6 +21,22 @@ DC_DEVICE Chunk own_chunk(int64_t features) {
   return {from, int(features - from < F ? features - from : F)};
 }
 
+// Which pairs of a tile count: columns that exist, and not a row with itself.
+template <class T>
+struct Counts {
+  bool all, diagonal;
+  int columns;
+
+  DC_DEVICE Counts(int64_t n, int64_t i, int64_t j) {
+    const int64_t left = n - j * kTile<T>;
+    columns = int(left < kTile<T> ? left : kTile<T>), diagonal = i == j;
+    all = !diagonal && columns == kTile<T>;
+  }
+  DC_DEVICE bool operator()(int r, int c) const {
+    return column_of<T>(c) < columns && !(diagonal && column_of<T>(c) == first_row<T>() + r);
+  }
+};
+
 // What both passes have in common: the place of a block, and its sums.
 template <class T, int F>
 struct Pass {
