@@ -14,6 +14,7 @@ CODE = [
     *FILES,
     *sorted((ROOT / "tests").rglob("*.py")),
     *sorted((ROOT / "bench").rglob("*.py")),
+    *sorted((ROOT / "docs").rglob("*.py")),
     *sorted((ROOT / "plugins").rglob("*.py")),
     *sorted(p for end in ("*.h", "*.cpp", "*.cu", "*.cuh") for p in (ROOT / "csrc").rglob(end)),
     ROOT / "setup.py",

@@ -36,7 +36,7 @@ def new(
 def check(
     name: Annotated[str, typer.Argument(help="Name of an installed method.")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="Setting for the check, name=value.")] = None,
-    epochs_scale: Annotated[float, typer.Option(help="Multiplies every number of epochs.")] = 0.1,
+    epochs_scale: Annotated[float, typer.Option(help="Multiplies every number of epochs.")] = 1.0,
     minimum_ari: Annotated[float, typer.Option(help="Adjusted Rand index its fit has to exceed; chance is 0.")] = 0.4,
     as_json: Json = False,
     debug: Debug = False,

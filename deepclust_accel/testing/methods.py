@@ -72,7 +72,7 @@ def check_method(
 
     Args:
         method: registered name, or a class, which is then registered in this process.
-        params: settings that make it quick; runs after the first cut every setting in epochs to 2.
+        params: settings that make it quick; runs after the first cut settings in epochs to 2, in steps to 8.
         minimum_ari: adjusted Rand index that the fit has to exceed (chance is 0), or None where it is too short for any.
         device: as in :class:`deepclust_accel.DeepClusterer`.
 
@@ -114,7 +114,8 @@ class _Kit:
     def settings(self, seed: int = 0, k: int = K, short: bool = True) -> fitting.Settings:
         params = to_mapping(from_mapping(self.cls.Params, self.params))
         if short:
-            params |= {key: min(value, 2) for key, value in params.items() if key.endswith("epochs") and value}
+            for end, most in (("epochs", 2), ("steps", 8)):
+                params |= {key: min(value, most) for key, value in params.items() if key.endswith(end) and value}
         return fitting.Settings(self.name, k, from_mapping(self.cls.Params, params), seed=seed, device=self.device)
 
     def build(self) -> torch.nn.Module:
@@ -281,11 +282,24 @@ class _InterruptAfterAnEpoch(Watcher):
         signal.raise_signal(signal.SIGINT)
 
 
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """The advice that an interrupted fit gives, straight to file 2, is for people."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def _resume(kit: _Kit) -> None:
     """Interrupted after every epoch and resumed, it ends with the bits of a run in one go."""
     source, settings, result, sessions = ArraySource(kit.data[0][:SHORT]), kit.settings(seed=1), None, 0
     whole = fitting.fit(settings, source)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _without_stderr():
         while result is None:
             sessions += 1
             _require(sessions <= len(whole.history) + 1, "expected every session to do an epoch, got one that did not")
