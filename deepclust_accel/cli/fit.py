@@ -88,7 +88,7 @@ def fit(
         )
     if out is None:
         raise ArgumentError("--out: expected a folder for the results, got none; add --out runs/NAME")
-    layers = [("config file", file.get("params", {})), ("--set", _assignments(set_ or []))]
+    layers = [("config file", file.get("params", {})), ("--set", assignments(set_ or []))]
 
     from deepclust_accel.workflow import FitRequest, run_fit
 
@@ -139,7 +139,8 @@ def _summary(record: dict[str, Any], out: Path) -> str:
     return "\n".join(lines)
 
 
-def _assignments(pairs: list[str]) -> dict[str, str]:
+def assignments(pairs: list[str]) -> dict[str, str]:
+    """The settings in ``name=value`` texts; ArgumentError for any other text."""
     mapping = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")

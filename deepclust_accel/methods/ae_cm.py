@@ -137,7 +137,7 @@ class AeCm(AutoencoderMethod):
         sparsity = (gamma * (1 - gamma)).sum() / self._size(z)
         orthogonality = orthogonality_loss(means, p.orthogonality)
         prior = dirichlet_loss(gamma, self.alpha)
-        reconstruction = self._mean_squared_error(nets.decoder(z), x) * (x.numel() / self._size(x))
+        reconstruction = self.mean_squared_error(nets.decoder(z), x) * (x.numel() / self._size(x))
         run.log(code=code, sparsity=sparsity, orthogonality=orthogonality, prior=prior, reconstruction=reconstruction)
         return code + sparsity + p.orthogonality_weight * orthogonality + prior + p.beta * reconstruction
 

@@ -96,9 +96,9 @@ class ReconstructionMethod(Method):
 
     def _reconstruct(self, nets, batch, run: Run) -> Tensor:
         x = self._inputs(batch.x, run)
-        return self._mean_squared_error(nets.decoder(nets.encoder(x)), x)
+        return self.mean_squared_error(nets.decoder(nets.encoder(x)), x)
 
-    def _mean_squared_error(self, output: Tensor, x: Tensor) -> Tensor:
+    def mean_squared_error(self, output: Tensor, x: Tensor) -> Tensor:
         """Mean over rows and values of the squared error of what the decoder says of x."""
         return F.mse_loss(self._mean(output), x.flatten(1))
 
