@@ -31,7 +31,7 @@ CELLS = [
     *(made("usps", "dvae", s, a) for s, a in enumerate((0.8, 0.7, 0.9))),
     made("usps", "kmeans", 0, 0.6),
     made("usps", "vade", 0, 0.75, scale=0.25),
-    made("usps", "vade", 1, status="failed", reason="a loss is not finite & <odd>"),
+    made("usps", "vade", 1, scale=0.25, status="failed", reason="a loss is not finite & <odd>"),
     made("digits", "kmeans", 0, 0.7),
     made("digits", "dvae", 0, 0.75),
     made("digits", "dcec", 0, status="unfit", reason="image_shape: expected one"),
