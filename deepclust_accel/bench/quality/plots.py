@@ -12,7 +12,7 @@ from deepclust_accel.report.markup import Markup, join, number, tag
 __all__ = ["bars", "over_time", "ranks"]
 
 _LINE = 24  # pixels a method
-_LETTER = 6.6  # pixels, about
+_LETTER = 7.2  # pixels, about
 
 
 def _name(row: dict[str, Any]) -> str:
@@ -42,7 +42,7 @@ def bars(rows: list[dict[str, Any]]) -> Markup:
         for quote in row["published"]:
             note = tag("title", f"{quote['acc']:g} in {quote['paper']}, {quote['where']}")
             parts.append(
-                tag("path", note, d=f"M{frame.x(quote['acc']):.1f} {y - 7:.1f}l5 7l-5 7l-5 -7z", class_="box mark")
+                tag("path", note, d=f"M{frame.x(quote['acc']):.1f} {y - 7:.1f}l5 7l-5 7l-5 -7z", class_="line")
             )
     return svg(680, frame.bottom + 34, f"ACC of {len(rows)} methods", *parts, least=420, most=900, class_="chart")
 
@@ -53,12 +53,12 @@ def over_time(rows: list[dict[str, Any]]) -> Markup:
     first, last = math.floor(min(p[0] for p in points)), math.ceil(max(p[0] for p in points) + 0.01)
     low, high = min(p[1] for p in points), max(p[1] for p in points)
     pad = max(2.0, 0.06 * (high - low))
-    frame = Frame(44, 14, 560, 320, (first, last), (low - pad, high + pad))
+    frame = Frame(44, 22, 540, 340, (first, last), (low - pad, high + pad))
     parts: list[Any] = [
         frame.y_axis(ticks(*frame.y_range, 6)),
         frame.x_axis(list(range(first, last + 1)), lambda power: number(10.0**power)),
         write(frame.right, frame.bottom + 30, "seconds of a fit on one thread, log scale", "tick end"),
-        write(4, 9, "ACC %"),
+        write(4, 12, "ACC %"),
     ]
     taken: list[tuple[float, float, float]] = []  # left, right, y of the names so far
     for time, acc, row in sorted(points, key=lambda p: -p[1]):
@@ -67,7 +67,7 @@ def over_time(rows: list[dict[str, Any]]) -> Markup:
         tip = tag("title", f"{name}: {acc:.1f} in {number(row['seconds'], 3)} s")
         start, end = x + 7, x + 7 + _LETTER * len(name)
         at = y + 4
-        while any(start < right and end > left and abs(at - other) < 11 for left, right, other in taken):
+        while any(start < right and end > left and abs(at - other) < 13 for left, right, other in taken):
             at += 3
         taken.append((start, end, at))
         parts += [tag("circle", tip, cx=x, cy=y, r=4, class_=f"spot {color}"), write(start, at, name)]
