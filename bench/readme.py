@@ -89,7 +89,9 @@ def _quality_cell(row: dict | None) -> str:
     if row is None:
         return "–"
     score = f"**{shown_score(row['acc'])}**" if row["best_of_data"] else shown_score(row["acc"])
-    notes = [f"{len(row['seeds'])}"] * (len(row["seeds"]) != 5) + [f"×{row['epochs_scale']:g}"] * (row["epochs_scale"] != 1)
+    notes = [f"{len(row['seeds'])}"] * (len(row["seeds"]) != 5) + [f"×{row['epochs_scale']:g}"] * (
+        row["epochs_scale"] != 1
+    )
     return f"{score} ({', '.join(notes)})" if notes else score
 
 
