@@ -9,7 +9,7 @@ PYTEST_ARGS ?= -n 2
 
 NATIVE_SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h')
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench cuda-check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dcaccel fit dvae digits -k 10 --seed 0 --out runs/demo --overwrite
@@ -24,6 +24,16 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/dcaccel bench kernels --out runs/bench
+
+# Needs nvcc and gigabytes, but no GPU: the CUDA library built against a CUDA build of torch, in an environment of its own.
+CUDA_VENV  := .venv-cuda
+CUDA_TORCH ?= torch==2.13.0
+cuda-check:
+	test -d $(CUDA_VENV) || $(PYTHON) -m venv $(CUDA_VENV)
+	$(CUDA_VENV)/bin/pip install --quiet "$(CUDA_TORCH)" "setuptools>=77" "pybind11>=2.13" "ninja>=1.11" wheel
+	DCACCEL_CUDA=1 $(CUDA_VENV)/bin/pip install --quiet --no-build-isolation --editable ".[dev]"
+	$(CUDA_VENV)/bin/python -m pytest -n 0 tests/cuda/test_cuda_library.py
+	$(CUDA_VENV)/bin/dcaccel doctor
 
 $(VENV)/.torch:
 	$(PYTHON) -m venv $(VENV)

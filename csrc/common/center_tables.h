@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "hd.h"
+#include "view.h"
 
 namespace dcaccel {
 
@@ -17,13 +18,6 @@ DC_HD constexpr int64_t padded(int64_t count) {
   constexpr int64_t lanes = 64 / sizeof(T);
   return (count + lanes - 1) / lanes * lanes;
 }
-
-// A matrix of any strides.
-template <class T>
-struct View {
-  const T* data;
-  int64_t row_stride, column_stride;
-};
 
 // K centers of D features, each table padded with zeros. `start` is where the sum over features of a center begins; it
 // is infinite behind the last center, which keeps the padding out of every minimum and every softmax.

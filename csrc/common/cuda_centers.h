@@ -3,8 +3,9 @@
 // scattered and nothing depends on the order in which blocks run.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include "center_tables.h"
 #include "cuda_compat.h"
+#include "hd.h"
+#include "view.h"
 
 namespace dcaccel::cuda {
 
@@ -45,15 +46,28 @@ DC_DEVICE T infinite() {
   return T(__builtin_huge_val());
 }
 
+// sum_f term(f)^2. A sum is not longer than kRun features before it is put aside, which keeps digits where there are many.
+constexpr int64_t kRun = 16;
+template <class T, class Term>
+DC_DEVICE T sum_of_squares(int64_t features, const Term& term) {
+  T total = T(0);
+  for (int64_t from = 0; from < features; from += kRun) {
+    const int64_t to = from + kRun < features ? from + kRun : features;
+    T run = T(0);
+#pragma unroll 4
+    for (int64_t f = from; f < to; ++f) {
+      const T x = term(f);
+      run = fma(x, x, run);
+    }
+    total += run;
+  }
+  return total;
+}
+
 // |x_i - c_k|^2
 template <class T>
 DC_DEVICE T squared_distance(const View<T>& x, int64_t i, const View<T>& c, int64_t k, int64_t d) {
-  T sum = T(0);
-  for (int64_t f = 0; f < d; ++f) {
-    const T difference = at(x, i, f) - at(c, k, f);
-    sum = fma(difference, difference, sum);
-  }
-  return sum;
+  return sum_of_squares<T>(d, [&](int64_t f) { return at(x, i, f) - at(c, k, f); });
 }
 
 // Rows of a segment; a function of n alone, so that sums have the same bits on every device.

@@ -166,6 +166,22 @@ struct ColumnSums {
   }
 };
 
+// Which pairs of a tile count: columns that exist, and not a row with itself.
+template <class T>
+struct Counts {
+  bool all, diagonal;
+  int columns;
+
+  DC_DEVICE Counts(int64_t n, int64_t i, int64_t j) {
+    const int64_t left = n - j * kTile<T>;
+    columns = int(left < kTile<T> ? left : kTile<T>), diagonal = i == j;
+    all = !diagonal && columns == kTile<T>;
+  }
+  DC_DEVICE bool operator()(int r, int c) const {
+    return column_of<T>(c) < columns && !(diagonal && column_of<T>(c) == first_row<T>() + r);
+  }
+};
+
 // Starts copying `count` features of a tile, which lie one behind the other, into shared memory.
 template <class T>
 DC_DEVICE void fetch(const T* from, int count, T* to) {

@@ -14,9 +14,16 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
-#ifndef DCACCEL_DISPATCH_KEY
+#include "expect.h"
+#include "view.h"
+
+#ifdef DCACCEL_DISPATCH_KEY
+#define DCACCEL_EMULATED true
+#else
 #define DCACCEL_DISPATCH_KEY CUDA
+#define DCACCEL_EMULATED false
 #endif
 #define DC_CUDA_LIBRARY_IMPL_OF(key, m) STABLE_TORCH_LIBRARY_IMPL(dcaccel, key, m)
 #define DC_CUDA_LIBRARY_IMPL_EXPANDED(key, m) DC_CUDA_LIBRARY_IMPL_OF(key, m)
@@ -26,14 +33,12 @@ struct CUstream_st;
 
 namespace dcaccel::cuda {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
 // Makes the device of a tensor current, and knows its stream, as long as it lives.
 class Launch {
  public:
   explicit Launch(const Tensor& on) {
-    if (!on.is_cuda()) return;
+    if (DCACCEL_EMULATED) return;
+    expect(on.is_cuda());
     const int32_t device = on.get_device_index();
     guard_.emplace(device);
     void* stream = nullptr;
@@ -75,7 +80,9 @@ class Launch {
 template <class T>
 Tensor empty(const Tensor& like, std::initializer_list<int64_t> sizes) {
   const int64_t strides[] = {sizes.size() == 2 ? sizes.begin()[1] : 1, 1};
-  const int32_t type = sizeof(T) == 4 ? aoti_torch_dtype_float32() : aoti_torch_dtype_float64();
+  const int32_t type = std::is_same_v<T, int64_t> ? aoti_torch_dtype_int64()
+                       : sizeof(T) == 4           ? aoti_torch_dtype_float32()
+                                                  : aoti_torch_dtype_float64();
   int32_t device_type, device;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device));
@@ -92,6 +99,18 @@ T* data(const Tensor& t) {
 template <class T>
 const T* const_data(const Tensor& t) {
   return static_cast<const T*>(t.const_data_ptr());
+}
+
+// A matrix, or a vector as a matrix of one column. Strides of sizes that are one may be anything, zero included.
+template <class T>
+View<T> view(const Tensor& t) {
+  return {const_data<T>(t), t.stride(0), t.dim() > 1 ? t.stride(1) : 1};
+}
+
+// Calls body.template operator()<T>() for the type of the numbers of a tensor.
+template <class Body>
+auto with_type(const Tensor& t, const Body& body) {
+  return t.scalar_type() == ScalarType::Float ? body.template operator()<float>() : body.template operator()<double>();
 }
 
 }  // namespace dcaccel::cuda

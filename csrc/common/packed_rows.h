@@ -112,6 +112,18 @@ void centre(const Packed<T>& rows, int64_t count) {
   }
 }
 
+// `to` = the rows `start`, start + 1, ... of `from`, from a tile's first lane on and with zeros behind the last.
+template <class T>
+void take_rows(const Packed<T>& from, int64_t start, const Packed<T>& to) {
+  for_tiles(to.tiles(), [&](int64_t tile) {
+    for (int64_t f = 0; f < to.features; ++f)
+      for (int64_t lane = 0; lane < kTile<T>; ++lane) {
+        const int64_t row = start + tile * kTile<T> + lane;
+        to.at(tile, f)[lane] = lane < count_of<T>(to.n, tile) ? from.at(row / kTile<T>, f)[row % kTile<T>] : T(0);
+      }
+  });
+}
+
 // The columns of a tile of a gradient = values(column, lane).
 template <class T, class Values>
 void unpack(int64_t tile, int64_t n, int64_t columns, T* out, const Values& values) {

@@ -39,12 +39,9 @@ __global__ void __launch_bounds__(kWarps* kWarp)
   log_r += row * s.k;
   T least = infinite<T>();  // of -2 l
   for (int64_t k = own_lane(); k < s.k; k += kWarp) {
-    T sum = T(0);
-    for (int64_t f = 0; f < s.d; ++f) {
-      const T x = (at(z, row, f) - at(m.mean, k, f)) * scales.inverse_sigma[k * s.d + f];
-      sum = fma(x, x, sum);
-    }
-    sum += scales.start[k];
+    const T sum = scales.start[k] + sum_of_squares<T>(s.d, [&](int64_t f) {
+      return (at(z, row, f) - at(m.mean, k, f)) * scales.inverse_sigma[k * s.d + f];
+    });
     log_r[k] = sum, least = sum < least ? sum : least;
   }
   const T top = score(warp_least(least));

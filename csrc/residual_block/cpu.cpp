@@ -86,9 +86,10 @@ void block_bwd_cpu(Tensor x, Tensor hidden, Tensor out, Tensor w1, Tensor w2, Te
   with_block(x, [&](const auto& block) { block.backward(x, hidden, out, w1, w2, grad, {g_x, g_w1, g_b1, g_w2, g_b2}); });
 }
 
-// y = relu(y + skip); both of one dense layout.
-void tail_cpu(Tensor y, Tensor skip) {
-  const TailTask task{y.mutable_data_ptr(), skip.const_data_ptr(), y.numel(), 16384};
+// y = relu(y + skip); both of one dense layout. The bias is the convolution's.
+void tail_cpu(Tensor y, std::optional<Tensor> bias, std::optional<Tensor> skip) {
+  expect(!bias && skip);
+  const TailTask task{y.mutable_data_ptr(), skip->const_data_ptr(), y.numel(), 16384};
   const TailKernels kernels = active_tails(y);
   each(pieces(task.count, task.step), [&](int64_t item) { kernels.tail(task, item); });
 }
@@ -120,8 +121,6 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dcaccel, m) {
   m.def("_residual_backward(Tensor x, Tensor hidden, Tensor out, Tensor weight1, Tensor weight2, Tensor grad, "
         "Tensor(a!)? g_x, Tensor(b!)? g_weight1, Tensor(c!)? g_bias1, Tensor(d!)? g_weight2, Tensor(e!)? g_bias2) "
         "-> ()");
-  m.def("_residual_tail(Tensor(a!) y, Tensor skip) -> ()");
-  m.def("_residual_gate(Tensor grad, Tensor result, Tensor(a!) g, Tensor(b!) sums) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dcaccel, CPU, m) {

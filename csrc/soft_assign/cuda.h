@@ -1,7 +1,7 @@
 // soft_assign on CUDA as the host sees it: raw pointers, sizes, a stream. No torch, no CUDA headers.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include "../common/center_tables.h"
+#include "../common/view.h"
 
 struct CUstream_st;  // a cudaStream_t points to one
 

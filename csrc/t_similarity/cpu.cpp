@@ -28,10 +28,6 @@ struct Options {
   }
 };
 
-// What the forward leaves for the backward: Rows, with room for whole groups of kStateRows rows, so that Python can tell
-// its size without knowing the tile, and behind them the two shared shifts.
-constexpr int64_t kStateRows = 64;
-
 template <class T>
 struct State {
   Rows<T> rows;
@@ -39,10 +35,7 @@ struct State {
 
   State(const Tensor& state, int64_t n, int64_t d, int64_t width)
       : rows{{n, d + width + kOfRow, data<T>(state)}, d, width},
-        shifts(data<T>(state) + size(n, d, width) - 2) {}
-  static int64_t size(int64_t n, int64_t d, int64_t width) {
-    return (n + kStateRows - 1) / kStateRows * kStateRows * (d + width + kOfRow) + 2;
-  }
+        shifts(data<T>(state) + state_size(n, d, width) - 2) {}
 };
 
 template <class T>
@@ -108,7 +101,7 @@ double finish(const Pass<T>& pass, const Options& options) {
 template <class T>
 std::tuple<Tensor, Tensor> loss(const Tensor& z_, const Tensor& e_, const Options& options) {
   const Matrix<T> z(z_), e(e_);
-  const Tensor out = empty<T>({}), kept = empty<T>({State<T>::size(z.rows, z.columns, e.columns)});
+  const Tensor out = empty<T>({}), kept = empty<T>({state_size(z.rows, z.columns, e.columns)});
   const State<T> state(kept, z.rows, z.columns, e.columns);
   const Rows<T>& rows = state.rows;
   for_tiles(rows.tiles(), [&](int64_t tile) {
@@ -130,9 +123,9 @@ std::tuple<Tensor, Tensor> loss(const Tensor& z_, const Tensor& e_, const Option
 // factor (total u - pulled) of the features from `from` on.
 template <class T>
 void write_gradient(const Pass<T>& pass, int64_t from, int64_t columns, int64_t total, double factor, T* out) {
-  for_tiles(pass.rows.tiles(), [&](int64_t tile) {
-    const int64_t count = count_of<T>(pass.rows.n, tile);
-    active_kernels<T>().write(columns, count, pass.rows.at(tile, from), pass.sum(tile, total), pass.sum(tile, total + 1),
+  for_tiles(pass.own.tiles(), [&](int64_t tile) {
+    const int64_t count = count_of<T>(pass.own.n, tile);
+    active_kernels<T>().write(columns, count, pass.own.at(tile, from), pass.sum(tile, total), pass.sum(tile, total + 1),
                               factor, out + tile * kTile<T> * columns);
   });
 }
@@ -169,9 +162,120 @@ std::tuple<Tensor, Tensor> t_similarity_cpu(Tensor z, Tensor e, double dof_z, do
 std::tuple<Tensor, Tensor> t_similarity_bwd_cpu(Tensor z, Tensor e, Tensor state, Tensor grad, double dof_z,
                                                 double dof_e, bool rows, bool diagonal, bool need_z, bool need_e) {
   expect_pairs(z, e);
-  expect_kept(z, state, State<float>::size(z.size(0), z.size(1), e.size(1)), grad);
+  expect_kept(z, state, state_size(z.size(0), z.size(1), e.size(1)), grad);
   const auto run = z.scalar_type() == ScalarType::Float ? gradients<float> : gradients<double>;
   return run(z, e, state, grad, {dof_z, dof_e, rows, diagonal}, need_z, need_e);
+}
+
+// The rows of all processes with their numbers (N, up to kOfRow), and from `start` on the `count` rows of this one.
+template <class T>
+struct Shard {
+  int64_t start;
+  Scratch<T> memory;
+  Rows<T> rows, own;
+
+  Shard(const Tensor& z_, const Tensor& e_, const Tensor& numbers_, int64_t start_, int64_t count)
+      : start(start_), memory(floats(z_, e_, count)),
+        rows{{z_.size(0), z_.size(1) + e_.size(1) + kOfRow, memory.get()}, z_.size(1), e_.size(1)},
+        own{{count, rows.features, rows.at(rows.tiles(), 0)}, rows.d, rows.width} {
+    const Matrix<T> z(z_), e(e_), numbers(numbers_);
+    for_tiles(rows.tiles(), [&](int64_t tile) {
+      pack(z, tile, rows.z(tile)), pack(e, tile, rows.e(tile));
+      std::fill_n(rows.of_row(tile, 0), kOfRow * kTile<T>, T(0));
+      pack(numbers, tile, rows.of_row(tile, 0));
+    });
+    centre(rows, rows.d + rows.width);
+    take_rows(rows, start, own);
+  }
+  static int64_t floats(const Tensor& z, const Tensor& e, int64_t count) {
+    const int64_t tiles = (z.size(0) + kTile<T> - 1) / kTile<T> + (count + kTile<T> - 1) / kTile<T>;
+    return tiles * kTile<T> * (z.size(1) + e.size(1) + kOfRow);
+  }
+  Pass<T> pass(const Options& options, double shift_z, double shift_e, double* sums, int64_t features) const {
+    return {rows, own, 0, start, sums, features, T(1 / options.dof_z), T((options.dof_z + 1) / 2), T(1 / options.dof_e),
+            T((options.dof_e + 1) / 2), T(shift_z), T(shift_e)};
+  }
+};
+
+// lp and lq of the nearest other row, for the own rows.
+template <class T>
+Tensor own_nearest(const Tensor& z, const Tensor& e, const Options& options, int64_t start, int64_t count) {
+  const Shard<T> shard(z, e, empty<T>({z.size(0), 0}), start, count);
+  for (int64_t tile = 0; tile < shard.own.tiles(); ++tile)
+    std::fill_n(shard.own.of_row(tile, kShiftZ), 2 * kTile<T>, std::numeric_limits<T>::infinity());
+  Pass<T> pass = shard.pass(options, 0, 0, nullptr, 0);
+  parallel(shard.own.tiles(), active_kernels<T>().nearest, &pass);
+  parallel(shard.own.tiles(), active_kernels<T>().shifts, &pass);
+  const Tensor out = empty<T>({count, 2});
+  for_rows(shard.own, [&](int64_t tile, int64_t lane) {
+    T* to = data<T>(out) + (tile * kTile<T> + lane) * 2;
+    for (int which : {kShiftZ, kShiftE}) to[which] = shard.own.of_row(tile, which)[lane];
+  });
+  return out;
+}
+
+// P, Q and X of the own rows, relative to their shifts, which are the first two numbers of every row.
+template <class T>
+Tensor own_sums(const Tensor& z, const Tensor& e, const Tensor& numbers, const Options& options, double shift_z,
+                double shift_e, int64_t start, int64_t count) {
+  const Shard<T> shard(z, e, numbers, start, count);
+  const Scratch<double> sums(shard.own.tiles() * kTile<T> * 3);
+  sums.zero();
+  Pass<T> pass = shard.pass(options, shift_z, shift_e, sums.get(), 3);
+  parallel(shard.own.tiles(), active_kernels<T>().own_loss[int(options.shift())], &pass);
+  const Tensor out = empty<double>({count, 3});
+  for_rows(shard.own, [&](int64_t tile, int64_t lane) {
+    double* to = data<double>(out) + (tile * kTile<T> + lane) * 3;
+    for (int s = 0; s < 3; ++s) to[s] = pass.sum(tile, s)[lane] + (options.diagonal && s < 2 ? 1 : 0);
+  });
+  return out;
+}
+
+// dloss/dz and dloss/de of the own rows.
+template <class T>
+std::tuple<Tensor, Tensor> own_pull(const Tensor& z, const Tensor& e, const Tensor& numbers, const Options& options,
+                                    double shift_z, double shift_e, int64_t start, int64_t count) {
+  const Shard<T> shard(z, e, numbers, start, count);
+  const int64_t d = z.size(1), width = e.size(1), features = 2 + d + width;
+  const Scratch<double> sums(shard.own.tiles() * kTile<T> * features);
+  sums.zero();
+  Pass<T> pass = shard.pass(options, shift_z, shift_e, sums.get(), features);
+  pass.pull_z = pass.pull_e = true;
+  parallel(shard.own.tiles(), active_kernels<T>().own_pull[int(options.shift())], &pass);
+  const Tensor g_z = empty<T>({count, d}), g_e = empty<T>({count, width});
+  write_gradient(pass, 0, d, 0, (options.dof_z + 1) / options.dof_z, data<T>(g_z));
+  write_gradient(pass, d, width, 1 + d, (options.dof_e + 1) / options.dof_e, data<T>(g_e));
+  return {g_z, g_e};
+}
+
+void expect_shard(const Tensor& z, const Tensor& e, int64_t start, int64_t count) {
+  expect_pairs(z, e);
+  expect(start >= 0 && count >= 1 && start + count <= z.size(0));
+}
+
+void expect_numbers(const Tensor& z, const Tensor& numbers, int64_t most) {
+  expect(numbers.dim() == 2 && numbers.size(0) == z.size(0) && numbers.size(1) == most);
+  expect(numbers.scalar_type() == z.scalar_type());
+}
+
+Tensor own_nearest_cpu(Tensor z, Tensor e, double dof_z, double dof_e, bool rows, int64_t start, int64_t count) {
+  expect_shard(z, e, start, count);
+  const auto run = z.scalar_type() == ScalarType::Float ? own_nearest<float> : own_nearest<double>;
+  return run(z, e, {dof_z, dof_e, rows, false}, start, count);
+}
+
+Tensor own_sums_cpu(Tensor z, Tensor e, Tensor numbers, double dof_z, double dof_e, bool rows, bool diagonal,
+                    double shift_z, double shift_e, int64_t start, int64_t count) {
+  expect_shard(z, e, start, count), expect_numbers(z, numbers, 2);
+  const auto run = z.scalar_type() == ScalarType::Float ? own_sums<float> : own_sums<double>;
+  return run(z, e, numbers, {dof_z, dof_e, rows, diagonal}, shift_z, shift_e, start, count);
+}
+
+std::tuple<Tensor, Tensor> own_pull_cpu(Tensor z, Tensor e, Tensor numbers, double dof_z, double dof_e, bool rows,
+                                        bool diagonal, double shift_z, double shift_e, int64_t start, int64_t count) {
+  expect_shard(z, e, start, count), expect_numbers(z, numbers, kOfRow);
+  const auto run = z.scalar_type() == ScalarType::Float ? own_pull<float> : own_pull<double>;
+  return run(z, e, numbers, {dof_z, dof_e, rows, diagonal}, shift_z, shift_e, start, count);
 }
 
 }  // namespace
@@ -180,6 +284,9 @@ std::tuple<Tensor, Tensor> t_similarity_bwd_cpu(Tensor z, Tensor e, Tensor state
 STABLE_TORCH_LIBRARY_IMPL(dcaccel, CPU, m) {
   m.impl("t_similarity", TORCH_BOX(&dcaccel::t_similarity::t_similarity_cpu));
   m.impl("t_similarity_bwd", TORCH_BOX(&dcaccel::t_similarity::t_similarity_bwd_cpu));
+  m.impl("t_similarity_own_nearest", TORCH_BOX(&dcaccel::t_similarity::own_nearest_cpu));
+  m.impl("t_similarity_own_sums", TORCH_BOX(&dcaccel::t_similarity::own_sums_cpu));
+  m.impl("t_similarity_own_pull", TORCH_BOX(&dcaccel::t_similarity::own_pull_cpu));
 }
 
 #endif  // DCACCEL_LEVEL == 0

@@ -5,22 +5,9 @@
 #include "../common/pair_sweep.h"
 #include "../common/exp_log.h"
 #include "math.h"
+#include "rows.h"
 
 namespace dcaccel::t_similarity {
-
-// What the passes read, packed (tile.h): z (d features), e (width), and kOfRow numbers of a row.
-template <class T>
-struct Rows : Packed<T> {
-  int64_t d, width;
-
-  DC_HD T* z(int64_t tile) const { return this->at(tile, 0); }
-  DC_HD T* e(int64_t tile) const { return this->at(tile, d); }
-  DC_HD T* of_row(int64_t tile, int which) const { return this->at(tile, d + width + which); }
-};
-
-// The numbers of a row: its shifts M of z and of e (see Shift; the least x and y until they are known), and for the
-// gradients m / P (with shifts of each row m), 1 / P, 1 / Q.
-constexpr int kShiftZ = 0, kShiftE = 1, kMean = 2, kOverP = 3, kOverQ = 4, kOfRow = 5;
 
 // How p~ and q~ are kept in range: `unit`, q~ = 1 / (1 + y) as it is (b = 1, no shift); `shared`, one shift for all pairs;
 // `rows`, one for each row, so that a pair has two values.

@@ -163,12 +163,109 @@ std::tuple<Tensor, Tensor, Tensor> wasserstein_similarity_bwd_cpu(Tensor mu, Ten
   return run(mu, gamma, state, grad, rows, need_mu, need_sigma, need_gamma);
 }
 
+// The rows of all processes, and from `start` on the `count` rows of this one.
+template <class T>
+struct Shard {
+  Scratch<T> memory;
+  Rows<T> rows, own;
+
+  Shard(int64_t n, int64_t d, int64_t k, int64_t count)
+      : memory(((n + kTile<T> - 1) / kTile<T> + (count + kTile<T> - 1) / kTile<T>) * kTile<T> * (d + 2 * k + 1)),
+        rows{{n, d + 2 * k + 1, memory.get()}, d, k},
+        own{{count, rows.features, rows.at(rows.tiles(), 0)}, d, k} {}
+  void pack(const Tensor& mu, const Tensor& sigma, const Tensor& gamma) const {
+    const Matrix<T> m(mu), s(sigma), g(gamma);
+    for_tiles(rows.tiles(), [&](int64_t tile) {
+      dcaccel::pack(m, tile, rows.u(tile)), dcaccel::pack(s, tile, rows.u(tile) + m.columns * kTile<T>);
+      dcaccel::pack(g, tile, rows.a(tile));
+    });
+    centre(rows, rows.d);
+  }
+};
+
+// sum_j exp(q_ij) and sum_j q_ij gamma_j for the own rows i and all rows j.
+template <class T>
+Tensor own_sums(const Tensor& mu, const Tensor& sigma, const Tensor& gamma, int64_t start, int64_t count) {
+  const int64_t k = gamma.size(1);
+  const Shard<T> shard(mu.size(0), 2 * mu.size(1), k, count);
+  shard.pack(mu, sigma, gamma);
+  take_rows(shard.rows, start, shard.own);
+  const Scratch<double> sums(shard.own.tiles() * kTile<T> * (1 + k));
+  sums.zero();
+  LossPass<T> pass{shard.rows, shard.own, 0, start, sums.get()};
+  parallel(shard.own.tiles(), active_kernels<T>().own_loss, &pass);
+  const Tensor out = empty<double>({count, 1 + k});
+  for_tiles(shard.own.tiles(), [&](int64_t tile) {
+    double* to = data<double>(out) + tile * kTile<T> * (1 + k);
+    for (int64_t lane = 0; lane < count_of<T>(count, tile); ++lane, to += 1 + k) {
+      to[0] = pass.z(tile)[lane] + kExpOfOne;  // the row itself: q = 1
+      for (int64_t c = 0; c < k; ++c)
+        to[1 + c] = pass.r(tile)[c * kTile<T> + lane] + shard.own.a(tile)[c * kTile<T> + lane];
+    }
+  });
+  return out;
+}
+
+// dloss/du / c of the own rows, from r_i / Z_i of all rows and the sizes of the clusters.
+template <class T>
+Tensor own_pull(const Tensor& mu, const Tensor& sigma, const Tensor& gamma, const Tensor& share, const Tensor& size,
+                int64_t start, int64_t count) {
+  const int64_t d = 2 * mu.size(1), k = gamma.size(1);
+  const Shard<T> shard(mu.size(0), d, k, count);
+  const Rows<T>&rows = shard.rows, &own = shard.own;
+  shard.pack(mu, sigma, gamma);
+  for_tiles(rows.tiles(), [&](int64_t tile) {
+    for (int64_t c = 0; c < k; ++c) {
+      const double scale = std::sqrt(2 / data<double>(size)[c]);
+      for (int64_t lane = 0; lane < kTile<T>; ++lane) {
+        T& a = rows.a(tile)[c * kTile<T> + lane];
+        a = T(a * scale);
+      }
+    }
+    for (int64_t lane = 0; lane < count_of<T>(rows.n, tile); ++lane)
+      rows.share(tile)[lane] = T(data<double>(share)[tile * kTile<T> + lane]);
+  });
+  take_rows(rows, start, own);
+  const Scratch<double> sums(own.tiles() * kTile<T> * (1 + d));
+  sums.zero();
+  PullPass<T> pass{rows, own, 0, start, sums.get(), 0, d};
+  const Kernels<T> kernels = active_kernels<T>();
+  parallel(own.tiles(), kernels.own_pull, &pass);
+  const Tensor out = empty<T>({count, d});
+  for_tiles(own.tiles(), [&](int64_t tile) {
+    kernels.write(d, count_of<T>(count, tile), own.u(tile), pass.total(tile), pass.pulled(tile), 2.0,
+                  data<T>(out) + tile * kTile<T> * d);
+  });
+  return out;
+}
+
+void expect_shard(const Tensor& mu, const Tensor& sigma, const Tensor& gamma, int64_t start, int64_t count) {
+  expect_pairs(mu, sigma, gamma);
+  expect(mu.size(1) == sigma.size(1) && start >= 0 && count >= 1 && start + count <= mu.size(0));
+}
+
+Tensor own_sums_cpu(Tensor mu, Tensor sigma, Tensor gamma, int64_t start, int64_t count) {
+  expect_shard(mu, sigma, gamma, start, count);
+  const auto run = mu.scalar_type() == ScalarType::Float ? own_sums<float> : own_sums<double>;
+  return run(mu, sigma, gamma, start, count);
+}
+
+Tensor own_pull_cpu(Tensor mu, Tensor sigma, Tensor gamma, Tensor share, Tensor size, int64_t start, int64_t count) {
+  expect_shard(mu, sigma, gamma, start, count);
+  expect(share.numel() == mu.size(0) && size.numel() == gamma.size(1) && share.is_contiguous() && size.is_contiguous());
+  expect(share.scalar_type() == ScalarType::Double && size.scalar_type() == ScalarType::Double);
+  const auto run = mu.scalar_type() == ScalarType::Float ? own_pull<float> : own_pull<double>;
+  return run(mu, sigma, gamma, share, size, start, count);
+}
+
 }  // namespace
 }  // namespace dcaccel::wasserstein_similarity
 
 STABLE_TORCH_LIBRARY_IMPL(dcaccel, CPU, m) {
   m.impl("wasserstein_similarity", TORCH_BOX(&dcaccel::wasserstein_similarity::wasserstein_similarity_cpu));
   m.impl("wasserstein_similarity_bwd", TORCH_BOX(&dcaccel::wasserstein_similarity::wasserstein_similarity_bwd_cpu));
+  m.impl("wasserstein_similarity_own_sums", TORCH_BOX(&dcaccel::wasserstein_similarity::own_sums_cpu));
+  m.impl("wasserstein_similarity_own_pull", TORCH_BOX(&dcaccel::wasserstein_similarity::own_pull_cpu));
 }
 
 #endif  // DCACCEL_LEVEL == 0

@@ -21,22 +21,6 @@ DC_DEVICE Chunk own_chunk(int64_t features) {
   return {from, int(features - from < F ? features - from : F)};
 }
 
-// Which pairs of a tile count: columns that exist, and not a row with itself.
-template <class T>
-struct Counts {
-  bool all, diagonal;
-  int columns;
-
-  DC_DEVICE Counts(int64_t n, int64_t i, int64_t j) {
-    const int64_t left = n - j * kTile<T>;
-    columns = int(left < kTile<T> ? left : kTile<T>), diagonal = i == j;
-    all = !diagonal && columns == kTile<T>;
-  }
-  DC_DEVICE bool operator()(int r, int c) const {
-    return column_of<T>(c) < columns && !(diagonal && column_of<T>(c) == first_row<T>() + r);
-  }
-};
-
 // What both passes have in common: the place of a block, and its sums.
 template <class T, int F>
 struct Pass {
@@ -200,8 +184,6 @@ int64_t size_of(const PairSums<T>& sums) {
   return sums.splits * sums.tiles * (1 + sums.features) * kTile<T>;
 }
 
-unsigned blocks(int64_t count, int64_t threads) { return unsigned((count + threads - 1) / threads); }
-
 double scale_of(Sizes sizes) { return 1 / (double(sizes.n) * (sizes.mean_of_rows ? 1 : double(sizes.n))); }
 
 }  // namespace
@@ -220,7 +202,7 @@ int64_t gradients_scratch_cuda(Sizes sizes, bool single, bool need_mu, bool need
 }
 
 template <class T>
-int loss_cuda(Sizes sizes, Strided<T> mu, Strided<T> sigma, Strided<T> gamma, T* loss, T* state, double* scratch,
+int loss_cuda(Sizes sizes, View<T> mu, View<T> sigma, View<T> gamma, T* loss, T* state, double* scratch,
               CUstream_st* stream) {
   const Rows<T> rows = rows_of(sizes, state);
   const PairSums<T> sums = sums_of<T>(sizes, sizes.k, scratch);
@@ -265,9 +247,9 @@ int gradients_cuda(Sizes sizes, const T* state, const T* grad, T* g_mu, T* g_sig
   return int(cudaGetLastError());
 }
 
-template int loss_cuda<float>(Sizes, Strided<float>, Strided<float>, Strided<float>, float*, float*, double*,
+template int loss_cuda<float>(Sizes, View<float>, View<float>, View<float>, float*, float*, double*,
                               CUstream_st*);
-template int loss_cuda<double>(Sizes, Strided<double>, Strided<double>, Strided<double>, double*, double*, double*,
+template int loss_cuda<double>(Sizes, View<double>, View<double>, View<double>, double*, double*, double*,
                                CUstream_st*);
 template int gradients_cuda<float>(Sizes, const float*, const float*, float*, float*, float*, double*, CUstream_st*);
 template int gradients_cuda<double>(Sizes, const double*, const double*, double*, double*, double*, double*,

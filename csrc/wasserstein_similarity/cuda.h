@@ -1,18 +1,11 @@
 // wasserstein_similarity on CUDA as the host sees it: raw pointers, sizes, a stream. No torch, no CUDA headers.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include <cstdint>
+#include "../common/view.h"
 
 struct CUstream_st;  // a cudaStream_t points to one
 
 namespace dcaccel::wasserstein_similarity {
-
-// A read-only matrix in device memory with any strides, in numbers.
-template <class T>
-struct Strided {
-  const T* data;
-  int64_t row_stride, column_stride;
-};
 
 struct Sizes {
   int64_t n, z, k;  // at least 1 each
@@ -28,7 +21,7 @@ int64_t gradients_scratch_cuda(Sizes sizes, bool single, bool need_mu, bool need
 // The state, for the backward, is laid out as in rows.h: ceil(n / 64) * 64 * (2 z + 2 k + 1) numbers, aligned to 16
 // bytes like the scratch memory.
 template <class T>
-int loss_cuda(Sizes sizes, Strided<T> mu, Strided<T> sigma, Strided<T> gamma, T* loss, T* state, double* scratch,
+int loss_cuda(Sizes sizes, View<T> mu, View<T> sigma, View<T> gamma, T* loss, T* state, double* scratch,
               CUstream_st* stream);
 
 // `grad` is one number in device memory; a gradient that is null is not computed, the others are contiguous.

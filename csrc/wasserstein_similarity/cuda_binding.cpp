@@ -8,23 +8,19 @@ namespace {
 
 using namespace dcaccel::cuda;
 
-template <class T>
-Strided<T> strided(const Tensor& t) {
-  return {const_data<T>(t), t.stride(0), t.stride(1)};
-}
-
 Sizes sizes_of(const Tensor& mu, const Tensor& gamma, bool rows) {
   return {mu.size(0), mu.size(1), gamma.size(1), rows};
 }
+
+int64_t state_size(Sizes s) { return (s.n + 63) / 64 * 64 * (2 * s.z + 2 * s.k + 1); }
 
 template <class T>
 std::tuple<Tensor, Tensor> loss(const Tensor& mu, const Tensor& sigma, const Tensor& gamma, bool rows) {
   const Sizes sizes = sizes_of(mu, gamma, rows);
   const Launch launch(mu);
-  const Tensor out = empty<T>(mu, {}),
-               state = empty<T>(mu, {(sizes.n + 63) / 64 * 64 * (2 * sizes.z + 2 * sizes.k + 1)}),
+  const Tensor out = empty<T>(mu, {}), state = empty<T>(mu, {state_size(sizes)}),
                scratch = empty<double>(mu, {loss_scratch_cuda(sizes, sizeof(T) == 4)});
-  launch.check(loss_cuda<T>(sizes, strided<T>(mu), strided<T>(sigma), strided<T>(gamma), data<T>(out), data<T>(state),
+  launch.check(loss_cuda<T>(sizes, view<T>(mu), view<T>(sigma), view<T>(gamma), data<T>(out), data<T>(state),
                             data<double>(scratch), launch.stream()));
   return {out, state};
 }
@@ -46,6 +42,8 @@ std::tuple<Tensor, Tensor, Tensor> gradients(const Tensor& mu, const Tensor& gam
 }
 
 std::tuple<Tensor, Tensor> wasserstein_similarity_cuda(Tensor mu, Tensor sigma, Tensor gamma, bool rows) {
+  expect_pairs(mu, sigma, gamma);
+  expect(mu.size(1) == sigma.size(1));
   return mu.scalar_type() == ScalarType::Float ? loss<float>(mu, sigma, gamma, rows)
                                                : loss<double>(mu, sigma, gamma, rows);
 }
@@ -54,6 +52,8 @@ std::tuple<Tensor, Tensor> wasserstein_similarity_cuda(Tensor mu, Tensor sigma, 
 std::tuple<Tensor, Tensor, Tensor> wasserstein_similarity_bwd_cuda(Tensor mu, Tensor, Tensor gamma, Tensor state,
                                                                    Tensor grad, bool rows, bool need_mu,
                                                                    bool need_sigma, bool need_gamma) {
+  expect_pairs(mu, gamma);
+  expect_kept(mu, state, state_size(sizes_of(mu, gamma, rows)), grad);
   const auto run = mu.scalar_type() == ScalarType::Float ? gradients<float> : gradients<double>;
   return run(mu, gamma, state, grad, rows, need_mu, need_sigma, need_gamma);
 }

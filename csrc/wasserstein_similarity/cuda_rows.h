@@ -2,8 +2,7 @@
 // the closed forms of rows and clusters after it, gradients after the pull pass. All O(n (z + k)); sums in double.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include "../common/centring.h"
-#include "../common/cuda_reduce.h"
+#include "../common/cuda_pair_sums.h"
 #include "cuda.h"
 #include "math.h"
 #include "rows.h"
@@ -18,31 +17,12 @@ struct Cluster {
   double s, size, same, entropy;
 };
 
-// Sums over columns, one set a split: [split][tile][1 + features][kTile]; feature 0 is the sum of the pair values.
-template <class T>
-struct PairSums {
-  double* values;
-  int64_t tiles, features, splits;
-
-  DC_HD double* at(int64_t split, int64_t tile, int64_t feature) const {
-    return values + ((split * tiles + tile) * (1 + features) + feature) * kTile<T>;
-  }
-  // The sum over splits for a row of a tile.
-  DC_HD double total(int64_t tile, int64_t feature, int64_t lane) const {
-    double sum = 0;
-    for (int64_t split = 0; split < splits; ++split) sum += at(split, tile, feature)[lane];
-    return sum;
-  }
-};
-
-DC_DEVICE int64_t global_thread() { return int64_t(blockIdx.x) * blockDim.x + threadIdx.x; }
-
 // u = [mu, sigma] and gamma in tiles, zero behind row n. One thread a row; blockIdx.y is the feature.
 template <class T>
-__global__ void pack_kernel(Sizes sizes, Strided<T> mu, Strided<T> sigma, Strided<T> gamma, Rows<T> rows) {
+__global__ void pack_kernel(Sizes sizes, View<T> mu, View<T> sigma, View<T> gamma, Rows<T> rows) {
   const int64_t i = global_thread(), f = blockIdx.y;
   if (i >= rows.tiles() * kTile<T>) return;
-  const Strided<T> from = f < sizes.z ? mu : (f < rows.d ? sigma : gamma);
+  const View<T> from = f < sizes.z ? mu : (f < rows.d ? sigma : gamma);
   const int64_t column = f < sizes.z ? f : (f < rows.d ? f - sizes.z : f - rows.d);
   const bool there = i < rows.n;
   rows.u(i / kTile<T>)[f * kTile<T> + i % kTile<T>] =
@@ -53,26 +33,13 @@ __global__ void pack_kernel(Sizes sizes, Strided<T> mu, Strided<T> sigma, Stride
 template <class T>
 __global__ void columns_kernel(Rows<T> rows, T* shifts, Cluster* clusters) {
   const int64_t f = blockIdx.x;
-  double low = rows.u(0)[f * kTile<T>], high = low, sum = 0;
-  for (int64_t i = threadIdx.x; i < rows.n; i += kReduceThreads) {
-    const double x = rows.u(i / kTile<T>)[f * kTile<T> + i % kTile<T>];
-    low = Least::of(low, x), high = Most::of(high, x), sum += x;
-  }
-  low = over_block<Least>(low), high = over_block<Most>(high), sum = over_block<Sum>(sum);
+  const Column<T> column(rows, f);
   if (threadIdx.x > 0) return;
+  const double sum = column.sum;
   if (f < rows.d)
-    shifts[f] = centring_shift(T(low), T(high), sum / double(rows.n));
+    shifts[f] = column.shift();
   else
     clusters[f - rows.d] = {sum, sum < kSmallestCluster ? kSmallestCluster : sum, 0, 0};
-}
-
-// One thread a row, blockIdx.y is the feature of u.
-template <class T>
-__global__ void centre_kernel(Rows<T> rows, const T* shifts) {
-  const int64_t i = global_thread(), f = blockIdx.y;
-  if (i >= rows.tiles() * kTile<T>) return;
-  const T shift = shifts[f];
-  if (shift != T(0)) rows.u(i / kTile<T>)[f * kTile<T> + i % kTile<T>] -= shift;
 }
 
 // One thread a row. blockIdx.y 0: l_i for the sum over j of exp(q_ij), and share; 1 + k: R_ik. Both take the place of

@@ -120,11 +120,11 @@ def record() -> Iterator[dict[str, dict[str, Any]]]:
         _records[:] = [each for each in _records if each is not used]
 
 
-def _note(name: str, device: str) -> None:
+def _note(name: str, label: str, device: str) -> None:
     kernel, why = kernel_for(name, device)
     for used in _records:
-        calls = used.get(name, {}).get("calls", 0) + 1
-        used[name] = {"kernel": kernel, "device": device, "why": why, "calls": calls}
+        calls = used.get(label, {}).get("calls", 0) + 1
+        used[label] = {"kernel": kernel, "device": device, "why": why, "calls": calls}
 
 
 def define(
@@ -136,6 +136,7 @@ def define(
     save: Callable[..., None] | None = None,
     backward: Callable[..., Any] | None = None,
     autocast: torch.dtype | None = None,
+    part_of: str = "",
 ) -> Callable[..., Any]:
     """Register ``reference`` as operator ``dcaccel::name`` and return a callable.
 
@@ -147,6 +148,7 @@ def define(
         save: fills the autograd context, ``save(ctx, inputs, output)``.
         backward: ``backward(ctx, *grads)``; without one, differentiating raises instead of returning wrong numbers.
         autocast: compute type under autocast (losses: float32).
+        part_of: the operator that this is a step of: left out of `report`, and recorded under that name.
 
     Returns:
         A function of the schema's arguments, all positional, the first a tensor.
@@ -161,10 +163,11 @@ def define(
     if autocast is not None:
         for device in DEVICES:
             torch.library.register_autocast(full, device, autocast)
-    if not name.endswith("_bwd"):
+    if not name.endswith("_bwd") and not part_of:
         _operators.append(name)
     packet = getattr(getattr(torch.ops, NAMESPACE), name).default
-    return _chooser(name, reference, packet, _direct(packet, save, backward), autocast is not None)
+    label = "" if name.endswith("_bwd") else part_of or name
+    return _chooser(name, label, reference, packet, _direct(packet, save, backward), autocast is not None)
 
 
 def _no_derivative(name: str) -> tuple[Callable[..., None], Callable[..., Any]]:
@@ -177,14 +180,14 @@ def _no_derivative(name: str) -> tuple[Callable[..., None], Callable[..., Any]]:
     return lambda ctx, inputs, output: None, backward
 
 
-def _chooser(name: str, reference: Any, packet: Any, direct: Any, casts: bool) -> Callable[..., Any]:
-    """The function that picks the kernel at every call."""
-    tracked, is_compiling = name in _operators, torch.compiler.is_compiling
+def _chooser(name: str, label: str, reference: Any, packet: Any, direct: Any, casts: bool) -> Callable[..., Any]:
+    """The function that picks the kernel at every call, and notes it under its label if it has one."""
+    is_compiling = torch.compiler.is_compiling
 
     def call(*args: Any) -> Any:
         chosen = _current()
-        if _records and tracked and not is_compiling():
-            _note(name, args[0].device.type)
+        if _records and label and not is_compiling():
+            _note(name, label, args[0].device.type)
         if chosen == "reference":
             return reference(*args)
         if chosen == "native" and (missing := _missing(name, args[0].device.type)):

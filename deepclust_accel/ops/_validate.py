@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 
 HALF = (torch.float16, torch.bfloat16)
 FULL = (torch.float32, torch.float64)
+
+# Rows of this process -> the rows of all processes, and the place of this one's first among them.
+Gather = Callable[[Tensor], tuple[Tensor, int]]
 
 
 def wrong(op: str, what: str, expected: str, got: object, advice: str, kind: type[Exception] = ValueError) -> Exception:
@@ -68,6 +72,17 @@ def _alike(given: tuple[Tensor, ...]) -> bool:
         return False
     kind, device = first.dtype, first.device
     return kind in FULL and all([isinstance(x, Tensor) and x.dtype is kind and x.device == device for x in given])
+
+
+def gathered(op: str, gather: Gather, own: Tensor) -> tuple[Tensor, int]:
+    """What ``gather`` returns for the own rows, which must be among them."""
+    rows, start = gather(own)
+    if rows.shape[1:] != own.shape[1:] or not 0 <= start <= len(rows) - len(own):
+        got = f"{tuple(rows.shape)} and {start} for rows of shape {tuple(own.shape)}"
+        raise wrong(
+            op, "result of gather", "the rows of all ranks and the place of the own", got, "see its description"
+        )
+    return rows, start
 
 
 def matrix(op: str, name: str, x: Tensor, rows: str, columns: str) -> None:

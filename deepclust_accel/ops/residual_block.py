@@ -28,9 +28,14 @@ def _format(x: Tensor) -> torch.memory_format:
     return _LAST if last else torch.contiguous_format
 
 
+def _on_cuda(x: Tensor) -> bool:
+    return x.is_cuda
+
+
 def _inner_format(x: Tensor) -> torch.memory_format:
-    """The layout everything is computed in: oneDNN likes small images either way, and all else is for channels last."""
-    if x.dim() == 4 and (x.shape[2] * x.shape[3] > 16 or x.dtype != torch.bfloat16 or _ours(x)):
+    """The layout everything is computed in: that of x on CUDA; oneDNN likes small images either way, and all else is
+    for channels last."""
+    if not _on_cuda(x) and x.dim() == 4 and (x.shape[2] * x.shape[3] > 16 or x.dtype != torch.bfloat16 or _ours(x)):
         return _LAST
     return _format(x)
 
@@ -45,10 +50,6 @@ def _laid_out(x: Tensor, layout: torch.memory_format) -> Tensor:
     return x if x.stride() == strides else x.as_strided(x.shape, strides)
 
 
-def _inner(x: Tensor) -> Tensor:
-    return _laid_out(x, _inner_format(x))
-
-
 def _apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.linear(x, weight, bias) if x.dim() == 2 else F.conv2d(x, weight, bias, padding=1)
 
@@ -56,7 +57,7 @@ def _apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _reference(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> tuple[Tensor, Tensor]:
     hidden = torch.relu(_apply(x, weight1, bias1))
     out = torch.relu(x + _apply(hidden, weight2, bias2))
-    return _laid_out(out, _format(x)), _inner(hidden)
+    return _laid_out(out, _format(x)), _laid_out(hidden, _inner_format(x))
 
 
 def _reference_bwd(
@@ -127,7 +128,7 @@ def _onednn(x: Tensor) -> bool:
 
     Only channels last, and not where a size is one: torch may fall back to a sum with relu that lacks bfloat16.
     """
-    if x.dim() != 4 or x.shape[1] % 16 or min(x.shape) < 2 or _inner_format(x) != _LAST:
+    if _on_cuda(x) or x.dim() != 4 or x.shape[1] % 16 or min(x.shape) < 2 or _inner_format(x) != _LAST:
         return False
     suits = x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and _fast_bfloat16()[0])
     there = _pointwise is not None and _pointwise_into is not None
@@ -139,7 +140,7 @@ def _ours(x: Tensor) -> bool:
 
     They need few enough products for the pixels there are, and enough pixels to pay for transforming the weights.
     """
-    if x.dim() != 4 or x.dtype == torch.float64 or x.shape[1] % _PANEL:
+    if _on_cuda(x) or x.dim() != 4 or x.dtype == torch.float64 or x.shape[1] % _PANEL:
         return False
     rows, _, height, width = x.shape
     alone, tiles = max(height, width) <= 2, -(-height // 2) * -(-width // 2)
@@ -150,25 +151,34 @@ def _ours(x: Tensor) -> bool:
     return products < 0.8 * taps and rows * tiles >= 32
 
 
-def _forward_cpu(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> tuple[Tensor, Tensor]:
+def _forward(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> tuple[Tensor, Tensor]:
     if _ours(x):
         x = _laid_out(x, _format(x))
         hidden, out = torch.empty_like(x, memory_format=_LAST), torch.empty_like(x)
         biases = bias1.contiguous(), bias2.contiguous()
         torch.ops.dcaccel._residual_forward(x, weight1, biases[0], weight2, biases[1], hidden, out)
         return out, hidden
-    own = _inner(x)
+    layout = _inner_format(x)
+    own = _laid_out(x, layout)
     if _onednn(x):
         hidden = _pointwise(own, weight1, bias1, *_UNARY)
         out = _pointwise.binary(hidden, own, weight2, bias2, *_BINARY, "relu", [], "")
+    elif _on_cuda(x):  # torch adds a bias in a pass of its own; the tail takes it along
+        hidden = _tail(_laid_out(_apply(own, weight1, None), layout), bias1, None)
+        out = _tail(_laid_out(_apply(hidden, weight2, None), layout), bias2, own)
     else:
-        hidden = _inner(_apply(own, weight1, bias1)).relu_()
-        out = _inner(_apply(hidden, weight2, bias2))
-        torch.ops.dcaccel._residual_tail(out, own)
+        hidden = _laid_out(_apply(own, weight1, bias1), layout).relu_()
+        out = _tail(_laid_out(_apply(hidden, weight2, bias2), layout), None, own)
     return _laid_out(out, _format(x)), hidden
 
 
-def _backward_cpu(
+def _tail(y: Tensor, bias: Tensor | None, skip: Tensor | None) -> Tensor:
+    """relu(y + bias + skip) in place of y; y and skip are of one layout."""
+    torch.ops.dcaccel._residual_tail(y, None if bias is None else bias.contiguous(), skip)
+    return y
+
+
+def _backward_native(
     x: Tensor, hidden: Tensor, out: Tensor, weight1: Tensor, weight2: Tensor, grad: Tensor, *needs: bool
 ) -> tuple[Tensor, ...]:
     run = _backward_ours if _ours(x) else _backward_around
@@ -227,7 +237,7 @@ def _backward_around(
 
 def _gate(grad: Tensor, result: Tensor, g: Tensor) -> Tensor:
     """Writes what passes the relu to g, which may be grad, and returns its sums over rows and pixels."""
-    sums = torch.empty(grad.shape[1], dtype=torch.float64)
+    sums = grad.new_empty(grad.shape[1], dtype=torch.float64)
     torch.ops.dcaccel._residual_gate(grad, result, g, sums)
     return sums
 
@@ -273,9 +283,15 @@ _block = define(
     save=_save,
     backward=_backward,
 )
-if not _native.reason("cpu"):  # the composition is Python, what it composes is not
-    torch.library.impl(f"{NAMESPACE}::residual_block", "CPU")(_forward_cpu)
-    torch.library.impl(f"{NAMESPACE}::residual_block_bwd", "CPU")(_backward_cpu)
+for _schema in (
+    "_residual_tail(Tensor(a!) y, Tensor? bias, Tensor? skip) -> ()",
+    "_residual_gate(Tensor grad, Tensor result, Tensor(a!) g, Tensor(b!) sums) -> ()",
+):
+    torch.library.define(f"{NAMESPACE}::{_schema.partition('(')[0]}", _schema[_schema.index("(") :])
+for _device in ("CPU", "CUDA"):  # the composition is Python, what it composes is not
+    if not _native.reason(_device.lower()):
+        torch.library.impl(f"{NAMESPACE}::residual_block", _device)(_forward)
+        torch.library.impl(f"{NAMESPACE}::residual_block_bwd", _device)(_backward_native)
 
 
 def residual_block(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ._define import define
-from ._validate import one_of, pair_inputs, wrong
+from ._t_shard import of_own_rows
+from ._validate import Gather, one_of, pair_inputs, wrong
 
 _OPTIONS = "float dof_z, float dof_e, bool rows, bool diagonal"
 
@@ -120,6 +121,7 @@ def t_similarity(
     normalization: Literal["global", "rows"] = "global",
     include_diagonal: bool = True,
     detach_target: bool = False,
+    gather: Gather | None = None,
 ) -> Tensor:
     """DCFAE's cross-entropy between Student-t pair similarities of z (target p) and e (model q), without an N x N matrix.
 
@@ -136,6 +138,7 @@ def t_similarity(
         include_diagonal: pairs i = j take part. With a large dof_z they hold nearly all of p (a share of 0.98 at a
             standard deviation of 0.5, N = 256, D = 50), and the loss only spreads e; t-SNE leaves them out.
         detach_target: treat p as constant, so that z gets no gradient through it.
+        gather: for a batch that is spread over ranks, as in `wasserstein_similarity`.
 
     Returns:
         () the loss.
@@ -161,7 +164,9 @@ def t_similarity(
     for name, dof in (("dof_z", dof_z), ("dof_e", dof_e)):
         if not (isinstance(dof, int | float) and 0 < dof < math.inf):
             raise wrong("t_similarity", name, "a positive number", repr(dof), "DCFAE has 2 D for z and 1 for e")
-    if len(z) == 1 and not include_diagonal:
+    if len(z) == 1 and not include_diagonal and gather is None:
         raise wrong("t_similarity", "rows", "at least two without the diagonal", 1, "skip such a batch")
     z = z.detach() if detach_target else z
+    if gather is not None:
+        return of_own_rows(z, e, gather, float(dof_z), float(dof_e), normalization == "rows", include_diagonal)
     return _loss(z, e, float(dof_z), float(dof_e), normalization == "rows", include_diagonal)[0]

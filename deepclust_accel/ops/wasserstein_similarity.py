@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from ._define import define
-from ._validate import one_of, pair_inputs, wrong
-
-SMALLEST_CLUSTER = 1e-8
+from ._validate import Gather, one_of, pair_inputs, wrong
+from ._wasserstein_shard import SMALLEST_CLUSTER, of_own_rows
 
 
 def _pairs(mu: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,6 +113,7 @@ def wasserstein_similarity(
     *,
     normalization: Literal["pairs", "rows"] = "pairs",
     detach_weights: bool = False,
+    gather: Gather | None = None,
 ) -> Tensor:
     """DVAE's similarity loss over all pairs of a batch, without an N x N matrix.
 
@@ -128,6 +128,10 @@ def wasserstein_similarity(
         gamma: (N, K) cluster probabilities; rows need not sum to one.
         normalization: "pairs" divides by N^2, as printed in the paper, "rows" by N.
         detach_weights: treat w as constant, so that gamma gets no gradient.
+        gather: for a batch that is spread over ranks: takes rows of this rank, (n, any), and returns those of all ranks in
+            one order, (N, any), and the place of this rank's first row. It is called twice, in the forward only. The
+            loss is then that of all rows, the same on every rank, and the gradient that of this rank's rows, complete:
+            gradients of shared parameters are to be added over ranks, not averaged. Ranks may hold different numbers.
 
     Returns:
         () the loss.
@@ -155,4 +159,7 @@ def wasserstein_similarity(
             "pass one mean and one deviation per latent",
         )  # fmt: skip
     one_of("wasserstein_similarity", "normalization", normalization, ("pairs", "rows"))
-    return _loss(mu, sigma, gamma.detach() if detach_weights else gamma, normalization == "rows")[0]
+    gamma = gamma.detach() if detach_weights else gamma
+    if gather is not None:
+        return of_own_rows(mu, sigma, gamma, gather, normalization == "rows")
+    return _loss(mu, sigma, gamma, normalization == "rows")[0]

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from center_cases import Case as Sizes
 from center_cases import dense_assign, dense_posterior, value_and_pullback
-from cuda_running import Case, Kernel
+from cuda_running import Case, Hot, Kernel
 
 from deepclust_accel.testing.ops import TOLERANCE
 
 TYPES = {np.float32: torch.float32, np.float64: torch.float64}
 ALL = (Sizes(1, 1, 1), Sizes(5, 3, 2), Sizes(70, 33, 10), Sizes(130, 10, 33), Sizes(1100, 4, 3), Sizes(65, 100, 70))
 FEW = (Sizes(1, 1, 1), Sizes(9, 33, 2), Sizes(6, 3, 33), Sizes(1100, 2, 3), Sizes(33, 40, 3, shift=1e3))
-SMALL = (Sizes(6, 33, 3), Sizes(1030, 1, 2))
+SMALL = (Sizes(5, 33, 3),)
 
 
 def _differentiable(name, dense, inputs_of, sizes, dtype, needs, transposed, more=()):
@@ -71,17 +71,33 @@ def _with_options(make, table, **options):
     return cases
 
 
+def _hot(*kernels):
+    """Their share is that of the loop over features or rows, which reads its numbers from the cache: loads and their
+    addresses take most of the slots."""
+    return [Hot(f"{name}IfE", None, share) for name, share in kernels]
+
+
 CENTER_KERNELS = [
     Kernel(
         "soft_assign",
         _with_options(assign, ALL, twice_dof=7),
         _with_options(assign, FEW, twice_dof=7),
         _table(assign, SMALL),
-        [],
+        _hot(("assign_kernel", 0.1), ("slopes_kernel", 0.1), ("row_gradient_kernel", 0.1), ("center_sums_kernel", 0.1)),
     ),
     Kernel(
-        "mixture_posterior", _with_options(posterior, ALL), _with_options(posterior, FEW), _table(posterior, SMALL), []
+        "mixture_posterior",
+        _with_options(posterior, ALL),
+        _with_options(posterior, FEW),
+        _table(posterior, SMALL),
+        _hot(("posterior_kernel", 0.1), ("row_gradient_kernel", 0.1), ("moments_kernel", 0.1)),
     ),
-    Kernel("nearest_center", _table(nearest, ALL), _table(nearest, FEW), _table(nearest, SMALL), []),
-    Kernel("center_sums", _table(sums, ALL), _table(sums, FEW), _table(sums, SMALL), []),
+    Kernel(
+        "nearest_center",
+        _table(nearest, ALL),
+        _table(nearest, FEW),
+        _table(nearest, SMALL),
+        _hot(("nearest_kernel", 0.1)),
+    ),
+    Kernel("center_sums", _table(sums, ALL), _table(sums, FEW), _table(sums, SMALL), _hot(("segments_kernel", 0.0))),
 ]

@@ -64,13 +64,14 @@ def costs(kernel, arch):
         row = {"registers": registers, "shared_bytes": shared, "spilled_bytes": spills}
         row |= {"blocks": blocks, "occupancy": round(occupied, 3)}
         if name in code:
-            count = cuda_sass.per_tile(*code[name], hot.shape)
+            count = cuda_sass.per_tile(*code[name], hot.shape) if hot.shape else cuda_sass.inner_loop(*code[name])
             clocks = cuda_sass.bounds(count, arch)
             row["share"] = round(cuda_sass.share_of_peak(count, arch, hot.pipe), 3)
             row["limit"] = max(clocks, key=clocks.get)
             row["instructions"] = {k: round(count[k]) for k in ("issue", "fp32", "fp64", "int", "smem", "mufu")}
-            row["clocks_per_pair"] = round(max(clocks.values()) / (32 * hot.shape.pairs), 4)
-        out[hot.mangled] = row
+            if hot.shape:
+                row["clocks_per_pair"] = round(max(clocks.values()) / (32 * hot.shape.pairs), 4)
+        out[hot.name] = row
     return out
 
 

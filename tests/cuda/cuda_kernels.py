@@ -4,8 +4,11 @@ import functools
 
 import numpy as np
 import torch
+from center_kernels import CENTER_KERNELS
 from cuda_running import Case, Hot, Kernel
 from cuda_sass import Shape
+from residual_kernels import RESIDUAL_KERNEL
+from t_kernels import T_KERNEL
 from wasserstein_cases import CASES as WASSERSTEIN_CASES
 from wasserstein_cases import Case as WassersteinCase
 from wasserstein_cases import dense
@@ -38,7 +41,7 @@ def wasserstein(case, dtype, *, rows=False, needs=7, transposed=False, grad=1.0,
 
 @functools.cache
 def wasserstein_all():
-    table = [wasserstein(case, dtype) for case in WASSERSTEIN_CASES for dtype in TYPES]
+    table = [wasserstein(case, dtype) for case in WASSERSTEIN_CASES for dtype in TYPES if case.n < 1000]
     # Rows a hundredth apart around centers ten apart: what is summed cancels to a thousandth. The CPU kernel has 1.4e-5
     # there, a dense float32 program 1e-1.
     close = [WassersteinCase(n, 10, 10, scale, spread=0.01) for n in (130, 600) for scale in (1.0, 10.0)]
@@ -78,4 +81,7 @@ WASSERSTEIN_HOT = [
 
 KERNELS = [
     Kernel("wasserstein_similarity", wasserstein_all, wasserstein_few, wasserstein_small, WASSERSTEIN_HOT),
+    T_KERNEL,
+    RESIDUAL_KERNEL,
+    *CENTER_KERNELS,
 ]

@@ -25,7 +25,7 @@ KEPT = ROOT / "build" / "cuda_tests"
 
 EMULATED = ["g++", "-std=c++20", "-DDC_EMU", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-I", str(HERE / "emulation")]
 WAYS = {
-    "fibers": ["-O2"],
+    "fibers": ["-O1"],  # half of the time is compiling
     "asan": ["-O0", "-g1", "-fsanitize=address,undefined,alignment", "-fno-sanitize-recover=undefined"],
     "tsan": ["-O1", "-g", "-fsanitize=thread", "-DDC_EMU_THREADS"],
 }
@@ -53,10 +53,15 @@ class Hot:
     """A kernel that does the work, and how its loops are counted (cuda_sass.py)."""
 
     mangled: str  # part of the name that no other kernel has
-    shape: Shape
+    shape: Shape | None  # None: its inner_loop, once around
     share: float  # of the multiply-add peak that it must leave room for on sm_80 and sm_90
     pipe: str = "fp32"
     threads: int = 128
+    at: str = ""  # the sizes, where a kernel is counted for more than one
+
+    @property
+    def name(self):
+        return f"{self.mangled} {self.at}".strip()
 
 
 @dataclass

@@ -97,17 +97,18 @@ class Shape:
     """How often a thread goes through the parts of a pair kernel for one tile of columns."""
 
     pairs: int  # of a thread
-    distance: int  # features of the distance
+    distance: int  # features of the distance, of each if there are two
     product: int  # features of the product
     flush_every: int = 8
+    reciprocals: int = 1  # of a pair
 
 
 def per_tile(instructions, labels, shape):
     """Instructions of one thread for one column tile: a Counter of kinds, wavefronts and flops.
 
     Loops are told by what is in them: a subtraction for every multiply-add is the distance loop, only multiply-adds the
-    product loop, asynchronous copies the fetches. Of the pair values there are two copies, with and without a mask, and
-    the sums leave the registers once in a while.
+    product loop, asynchronous copies the fetches. Of the pair values there are several copies, one of which runs; the sums
+    leave the registers once in a while.
     """
     every = loops(instructions, labels)
     begin, end = every[0]  # the largest: over column tiles
@@ -131,6 +132,24 @@ def per_tile(instructions, labels, shape):
     return total
 
 
+def inner_loop(instructions, labels):
+    """Instructions of the innermost loop with the most multiply-adds of loaded numbers, once around."""
+    every = loops(instructions, labels)
+    inner = [(a, b) for a, b in every if not any(a <= c and d <= b and (a, b) != (c, d) for c, d in every)]
+    counts = []
+    for first, last in inner:
+        count = Counter()
+        for each in instructions[first : last + 1]:
+            count[each.kind] += 1
+            count["issue"] += 1
+            count["wavefronts"] += each.wavefronts
+            count["flops"] += FLOPS.get(each.base, 0)
+            count["loads"] += each.base == "LDG"
+            count["products"] += each.base in ("FFMA", "DFMA")
+        counts.append(count)
+    return max(counts, key=lambda count: (min(count["loads"], count["products"]), count["loads"]))
+
+
 def weight(part, inner, instructions, shape, reciprocals):
     bases = Counter(i.base for i in part)
     if inner:
@@ -140,8 +159,10 @@ def weight(part, inner, instructions, shape, reciprocals):
             return 2.0
         if fmas >= shape.pairs:  # a loop over features; how many it takes at a time is in its size
             return (shape.distance if adds else shape.product) / (fmas / shape.pairs)
+    if 2 * bases["FSEL"] > len(part) and not bases["SHFL"]:
+        return 0.0  # a mask, at the border only
     if bases["MUFU"]:
-        return shape.pairs / reciprocals
+        return shape.pairs * shape.reciprocals / reciprocals
     remainder = bases["FFMA"] + bases["DFMA"] == shape.pairs  # of an unrolled loop, run for an odd feature
     return 0.0 if remainder else 1.0
 

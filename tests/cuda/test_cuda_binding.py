@@ -1,5 +1,6 @@
 """The torch side of the CUDA kernels: the binding run on emulated kernels, and which library is opened."""
 
+import os
 import re
 import runpy
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from cuda_kernels import KERNELS
-from cuda_running import CSRC, EMULATED, HERE, built, nvcc
+from cuda_running import CSRC, EMULATED, HERE, ROOT, built, nvcc
 
 from deepclust_accel.ops import _native
 
@@ -20,61 +21,36 @@ def binding(kernel):
     pybind11 = pytest.importorskip("pybind11", reason="pybind11 is a requirement of the build")
     includes = [Path(torch.__file__).parent / "include", sysconfig.get_paths()["include"], pybind11.get_include()]
     sources = [kernel.source.parent / "cuda_binding.cpp", CSRC / "common" / "cuda_module.cpp"]
+    name = f"emulated_{kernel.name}"
 
     def steps(place):
-        flags = ["-O1", "-w", "-fPIC", "-DTORCH_TARGET_VERSION=0x020b000000000000"]
-        flags += ["-DDCACCEL_DISPATCH_KEY=CPU", "-DDCACCEL_CUDA_MODULE=emulated_kernels"]
+        flags = ["-O2", "-w", "-fPIC", "-fvisibility=hidden", "-DTORCH_TARGET_VERSION=0x020b000000000000"]
+        flags += ["-DDCACCEL_DISPATCH_KEY=CPU", f"-DDCACCEL_CUDA_MODULE={name}"]
         flags += [part for path in includes for part in ("-isystem", str(path))]
         cuda = ["-x", "c++", kernel.source, *sources, HERE / "emulation" / "fiber_switch.cpp"]
         link = ["-shared", f"-L{includes[0].parent / 'lib'}", "-Wl,--no-as-needed", "-ltorch_cpu", "-lc10", "-lpthread"]
-        return [[*EMULATED, *flags, *cuda, *link, "-o", place / "emulated_kernels.so"]]
+        return [[*EMULATED, *flags, *cuda, *link, "-o", place / f"{name}.so"]]
 
-    return built("emulated_kernels.so", steps, [kernel.source.parent, CSRC / "common", HERE / "emulation"])
+    return built(f"{name}.so", steps, [kernel.source.parent, CSRC / "common", HERE / "emulation"])
 
 
-# In a process of its own: the emulated kernels take the place of those for the CPU.
-CHECK = """
-import sys
-sys.modules["deepclust_accel._native_cpu"] = None
-import math, torch
-from deepclust_accel import ops
-sys.path.insert(0, {folder!r})
-import emulated_kernels
-sys.path.insert(0, {tables!r})
-from wasserstein_cases import Case
-from deepclust_accel.testing.ops import check_op, value_and_gradients
-call = ops.wasserstein_similarity
-with ops.backend("native"):
-    for case in (Case(70, 3, 5), Case(1, 1, 1), Case(130, 11, 13)):
-        for dtype in (torch.float32, torch.float64):
-            check_op(call, case.inputs(dtype))
-    inputs = Case(70, 3, 5).inputs(torch.float64)
-    for wanted in range(1, 8):
-        leaves = [x.clone().requires_grad_(bool(wanted >> i & 1)) for i, x in enumerate(inputs)]
-        (call(*leaves, normalization="rows") * 3).backward()
-        full = value_and_gradients(lambda *x: call(*x, normalization="rows"), inputs)[1:]
-        for leaf, want in zip(leaves, full):
-            assert leaf.grad is None or torch.allclose(leaf.grad, 3 * want, rtol=1e-12, atol=0)
-    few = Case(37, 5, 3).inputs(torch.float64)  # fills its state; opcheck compares all of it
-    torch.library.opcheck(torch.ops.dcaccel.wasserstein_similarity.default, (*few, False))
-    for bad in (float("nan"), float("inf"), -float("inf")):
-        for i in range(3):
-            spoilt = [x.clone() for x in inputs]
-            spoilt[i][41, 2] = bad
-            assert not call(*spoilt).isfinite(), (bad, i)
-    far = torch.tensor([[0.0], [1e30], [-1e30]])
-    loss, g_mu, *_ = value_and_gradients(call, (far, torch.ones(3, 1), torch.eye(3)))
-    assert abs(loss.item() - (math.log(math.e + 2) - 1) / 3) < 1e-6 and not g_mu.any(), loss
-print("ran on", ops.report()["wasserstein_similarity"]["runs"]["cpu"])
-"""
+KERNEL_TESTS = "baseline and not (eager and float16) and not layouts_of_results"
 
 
 @pytest.mark.cuda
-def test_the_binding_on_emulated_kernels():
-    module = binding(next(k for k in KERNELS if k.name == "wasserstein_similarity"))
-    code = CHECK.format(folder=str(module.parent), tables=str(HERE.parent / "ops"))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "ran on native\n"), done.stderr
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
+def test_the_operator_s_own_tests_pass_on_emulated_kernels(kernel):
+    """In a process of their own: the emulated kernels take the place of those for the CPU.
+
+    Left out: half types beside eager PyTorch, which on the CPU adds a bias before it rounds, and on CUDA after; that
+    layouts change no bit, which holds for the CPU, where all are computed in one.
+    """
+    environment = {**os.environ, "EMULATED_KERNELS": str(binding(kernel))}
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE), str(ROOT), environment.get("PYTHONPATH", "")])
+    tests = sorted((ROOT / "tests" / "ops").glob(f"test_{kernel.name}*.py"))
+    command = [sys.executable, "-m", "pytest", "-p", "emulated_kernels", "-k", KERNEL_TESTS, *tests]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

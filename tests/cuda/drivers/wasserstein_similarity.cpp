@@ -4,6 +4,7 @@
 #include "../emulation/driver.h"
 
 using namespace dcaccel::wasserstein_similarity;
+using dcaccel::View;
 using driver::Memory;
 
 namespace {
@@ -17,7 +18,7 @@ void once() {
   mu.read(), sigma.read(), gamma.read(), grad.read();
   Memory<double> scratch(loss_scratch_cuda(sizes, sizeof(T) == 4));
   const auto matrix = [&](const Memory<T>& m, int64_t columns) {
-    return transposed ? Strided<T>{m.get(), 1, n} : Strided<T>{m.get(), columns, 1};
+    return transposed ? View<T>{m.get(), 1, n} : View<T>{m.get(), columns, 1};
   };
   driver::check(loss_cuda<T>(sizes, matrix(mu, z), matrix(sigma, z), matrix(gamma, k), loss.get(), state.get(),
                              scratch.get(), nullptr));

@@ -8,7 +8,7 @@ extern "C" void dcemu_switch(void** save, void* to);  // fiber_switch.cpp
 
 namespace dcemu {
 
-constexpr size_t kStack = 64 << 10;
+constexpr size_t kStack = 512 << 10;  // a translated kernel has thousands of variables
 inline void* scheduler = nullptr;
 
 inline void yield() { dcemu_switch(&T->stack, scheduler); }

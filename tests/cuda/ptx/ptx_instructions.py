@@ -17,6 +17,7 @@ SPECIAL = {
     "%warpid": "(dcemu::T->number / 32)",
     "%lanemask_lt": "((1u << dcemu::T->lane) - 1)",
 }
+FLOATS = ("f32", "f64")  # read and written by functions that are no templates: there are thousands of calls to resolve
 ROUND = {"rni": "std::nearbyint", "rzi": "std::trunc", "rmi": "std::floor", "rpi": "std::ceil"}
 
 
@@ -86,7 +87,9 @@ class Instruction:
         operand = operand.strip()
         if kind == "pred":
             return "!" + self.raw(operand[1:]) if operand.startswith("!") else f"(bool)({self.raw(operand)})"
-        return f"cast<{TYPES[kind]}>({self.raw(operand)})"
+        if kind in FLOATS:
+            return f"{kind}({self.raw(operand)})"
+        return f"({TYPES[kind]})({self.raw(operand)})"
 
     def assign(self, operand, kind, expression):
         operand = operand.strip()
@@ -94,8 +97,10 @@ class Instruction:
             return f"(void)({expression});"
         if kind == "pred":
             return f"{variable(operand)} = {expression};"
+        if kind in FLOATS:
+            return f"{variable(operand)} = bits_of_{kind}({expression});"
         bits = width(self.entry.registers[operand])
-        return f"{variable(operand)} = put<uint{bits}_t>(({TYPES[kind]})({expression}));"
+        return f"{variable(operand)} = (uint{bits}_t)({TYPES[kind]})({expression});"
 
     def result(self, expression, kind=None):
         return self.assign(self.operands[0], kind or self.kind, expression)
@@ -197,7 +202,7 @@ def arithmetic(i):
 def float_arithmetic(i):
     values = [i.value(n) for n in range(1, len(i.operands))]
     if i.name in ("fma", "mad"):
-        expression = f"std::fma({', '.join(values)})"
+        expression = f"__builtin_fma{'f' if i.kind == 'f32' else ''}({', '.join(values)})"
     elif i.name in ("min", "max"):
         expression = f"std::f{i.name}({', '.join(values)})"
     elif i.name in ("abs", "neg"):

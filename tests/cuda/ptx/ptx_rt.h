@@ -4,7 +4,6 @@
 #pragma once
 #define DC_EMU_NO_API
 #include <limits>
-#include <type_traits>
 
 #include "dc_emu.h"
 
@@ -21,22 +20,10 @@ extern const int ptx_entry_count;
 inline char ptx_shared;  // the tag of a kernel's shared memory
 
 // The bits of a register as a number, and back.
-template <class To, class From>
-To cast(From bits) {
-  if constexpr (std::is_same_v<To, float>)
-    return dcemu::unbits<float>(uint32_t(bits));
-  else if constexpr (std::is_same_v<To, double>)
-    return dcemu::unbits<double>(uint64_t(bits));
-  else
-    return To(bits);
-}
-template <class Register, class X>
-Register put(X x) {
-  if constexpr (std::is_floating_point_v<X>)
-    return Register(dcemu::bits(x));
-  else
-    return Register(x);
-}
+inline float f32(uint32_t bits) { return dcemu::unbits<float>(bits); }
+inline double f64(uint64_t bits) { return dcemu::unbits<double>(bits); }
+inline uint32_t bits_of_f32(float x) { return uint32_t(dcemu::bits(x)); }
+inline uint64_t bits_of_f64(double x) { return dcemu::bits(x); }
 
 inline unsigned char* shared_at(unsigned char* shared, uint32_t offset, int bytes, uint32_t size, const char* text) {
   if (uint64_t(offset) + bytes > size || (bytes && offset % bytes))
