@@ -77,6 +77,7 @@ def published() -> str:
 
 
 def _quality_rows() -> list[dict]:
+    sys.path.insert(0, str(ROOT))  # this checkout, not an installed one
     from deepclust_accel.bench.quality import read, summarize
 
     return summarize(read(RESULTS / "quality"))["rows"]
