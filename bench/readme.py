@@ -54,7 +54,54 @@ def readings() -> str:
     return table(json.loads((RESULTS / "dvae_readings.json").read_text()))
 
 
-TABLES: dict[str, Callable[[], str]] = {"kernels": kernels, "dvae readings": readings}
+def quality() -> str:
+    """Mean ACC of every method on every data set."""
+    rows = [row for row in _quality_rows() if row["seeds"]]
+    data = list(dict.fromkeys(row["data"] for row in rows))
+    found = {(row["label"], row["data"]): row for row in sorted(rows, key=lambda row: row["epochs_scale"])}
+    lines = [f"| method | {' | '.join(data)} |", "|---" * (1 + len(data)) + "|"]
+    for label in dict.fromkeys(row["label"] for row in rows):
+        cells = [_quality_cell(found.get((label, name))) for name in data]
+        lines.append(f"| `{label}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def published() -> str:
+    """What papers report beside what we get."""
+    lines = ["| data | method | they say: ACC % | we get | source |", "|---" * 5 + "|"]
+    for row in _quality_rows():
+        for quote in row["published"] if row["seeds"] else []:
+            source = f"[{quote['paper']}]({quote['url']}), {quote['where']}"
+            lines.append(f"| {row['data']} | `{row['label']}` | {quote['acc']:g} | {_quality_cell(row)} | {source} |")
+    return "\n".join(lines)
+
+
+def _quality_rows() -> list[dict]:
+    sys.path.insert(0, str(ROOT))  # this checkout, not an installed one
+    from deepclust_accel.bench.quality import read, summarize
+
+    return summarize(read(RESULTS / "quality"))["rows"]
+
+
+def _quality_cell(row: dict | None) -> str:
+    """ACC with spread, seeds when not 5, share of the epochs when not all; the best of a data set in bold."""
+    from deepclust_accel.bench.quality.summary import shown_score
+
+    if row is None:
+        return "–"
+    score = f"**{shown_score(row['acc'])}**" if row["best_of_data"] else shown_score(row["acc"])
+    notes = [f"{len(row['seeds'])}"] * (len(row["seeds"]) != 5) + [f"×{row['epochs_scale']:g}"] * (
+        row["epochs_scale"] != 1
+    )
+    return f"{score} ({', '.join(notes)})" if notes else score
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "kernels": kernels,
+    "dvae readings": readings,
+    "quality": quality,
+    "published": published,
+}
 
 
 def filled(text: str) -> str:
