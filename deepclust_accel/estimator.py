@@ -46,6 +46,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         labels_: (N,) int64 cluster of each training row.
         cluster_centers_: (K, Z) in the space of ``transform``; only for methods that have centers.
         history_: one dict an epoch with the mean of every loss term.
+        health_: one dict before the first stage and after each (``deepclust_accel.health.examine``).
         n_features_in_: values in a row.
         model_: the fitted :class:`deepclust_accel.fitting.Model`.
 
@@ -102,7 +103,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         )
         folder = None if self.checkpoint is None else Path(self.checkpoint)
         result = fitting.fit(settings, source, checkpoint=folder, resume=folder is not None)
-        self.model_, self.history_ = result.model, result.history
+        self.model_, self.history_, self.health_ = result.model, result.history, result.health
         self.labels_ = self.model_.predict(source)
         self._set_centers()
         if folder is not None:
@@ -133,9 +134,8 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         runs.write_record(folder, {"status": "running"})  # a save that is cut off can be told from a finished one
         runs.write_array(folder / "labels.npy", np.asarray(self.labels_))
         History(folder / runs.HISTORY).restart(self.history_)
-        runs.write_record(
-            folder, {"status": "finished", "model": runs.save_model(folder, model), "versions": fitting.versions()}
-        )
+        record = {"status": "finished", "health": self.health_, "versions": fitting.versions()}
+        runs.write_record(folder, record | {"model": runs.save_model(folder, model)})
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> DeepClusterer:
@@ -158,7 +158,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         )
         self.model_ = model
         self.labels_ = runs.read_array(folder / "labels.npy")
-        self.history_ = runs.read_history(folder)
+        self.history_, self.health_ = runs.read_history(folder), runs.read_record(folder).get("health", [])
         self.n_features_in_ = prod(model.spec.shape)
         self._set_centers()
         return self

@@ -26,6 +26,7 @@ from deepclust_accel.engine.monitor import History, Watcher
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.seeding import derive_seed, isolated
 from deepclust_accel.errors import ArgumentError, DataError
+from deepclust_accel.health import examine
 from deepclust_accel.methods import registry
 from deepclust_accel.methods.base import Method
 
@@ -64,11 +65,13 @@ class FitResult:
         model: the fitted model.
         history: one record an epoch.
         seconds: per stage.
+        health: before the first stage and after each, see :func:`deepclust_accel.health.examine`.
     """
 
     model: Model
     history: list[dict]
     seconds: dict[str, float]
+    health: list[dict]
 
 
 class Model:
@@ -215,7 +218,9 @@ def fit(
         on_start()
     snapshots = Checkpoint(checkpoint, _identity(settings, spec, source, runtime)) if checkpoint else None
     history = History(history_path)
-    engine = Engine(runtime, seed=settings.seed, checkpoint=snapshots, history=history, watcher=watcher)
+    engine = Engine(
+        runtime, seed=settings.seed, checkpoint=snapshots, history=history, watcher=watcher, examine=examine
+    )
     loader = Loader(source, seed=settings.seed, scaling=scaling, device=runtime.device)
     with ops.record() as used:
         try:
@@ -223,7 +228,8 @@ def fit(
         finally:
             if kernels is not None:
                 kernels.update(used)
-    return FitResult(Model(settings, spec, method, scaling, runtime.device), history.records, seconds)
+    model = Model(settings, spec, method, scaling, runtime.device)
+    return FitResult(model, history.records, seconds, engine.health)
 
 
 def _check_backend(device: str) -> None:

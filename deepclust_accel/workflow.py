@@ -249,6 +249,7 @@ def _finish(
         "scores": None if truth is None else metrics.scores(truth, labels),
         "clusters_used": len(np.unique(labels)),
         "label_free": metrics.label_free(codes, labels, seed=0),
+        "health": result.health,
         "model": runs.save_model(out, result.model),
         "report": str(out / "report.html"),
     }

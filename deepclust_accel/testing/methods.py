@@ -311,6 +311,7 @@ def _resume(kit: _Kit) -> None:
     _same_tensors(whole.model.network.state_dict(), result.model.network.state_dict(), "expected the same state")
     timeless = [[{k: v for k, v in r.items() if k != "seconds"} for r in x.history] for x in (whole, result)]
     _require(timeless[0] == timeless[1], "expected the same history, got another")
+    _require(whole.health == result.health, "expected the same health after every stage, got another")
 
 
 def _edges(kit: _Kit) -> None:
