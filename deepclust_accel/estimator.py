@@ -20,6 +20,7 @@ from deepclust_accel.engine.checkpoint import Checkpoint
 from deepclust_accel.engine.monitor import History
 from deepclust_accel.errors import ArgumentError
 from deepclust_accel.methods import registry
+from deepclust_accel.pretrained import pretrained_from
 
 __all__ = ["DeepClusterer"]
 
@@ -39,6 +40,8 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         precision: "32-true" or "bf16-mixed".
         checkpoint: folder for snapshots while a fit is under way; a fit that finds one there continues it. Needs a
             random_state. None for no snapshots.
+        pretrained: None; "cache", to take the networks of an equal pretraining done before and to keep these, in the user's
+            cache folder; or the folder of a run whose networks replace pretraining.
         random_state: a whole number, a NumPy RandomState, or None for another seed at every fit. Global generators are
             neither read nor changed.
 
@@ -71,6 +74,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         device: str = "auto",
         precision: str = "32-true",
         checkpoint: str | Path | None = None,
+        pretrained: str | Path | None = None,
         random_state: Any = None,
     ):
         self.method = method
@@ -81,6 +85,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         self.device = device
         self.precision = precision
         self.checkpoint = checkpoint
+        self.pretrained = pretrained
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> DeepClusterer:
@@ -102,7 +107,8 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
             self.method, self.n_clusters, self._params(), scaling, self._seed(), self.device, self.precision
         )
         folder = None if self.checkpoint is None else Path(self.checkpoint)
-        result = fitting.fit(settings, source, checkpoint=folder, resume=folder is not None)
+        given = pretrained_from(self.pretrained, scaling, source.spec.shape)
+        result = fitting.fit(settings, source, checkpoint=folder, resume=folder is not None, pretrained=given)
         self.model_, self.history_, self.health_ = result.model, result.history, result.health
         self.labels_ = self.model_.predict(source)
         self._set_centers()

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from deepclust_accel.data.loader import Loader
+from deepclust_accel.engine import collectives
 from deepclust_accel.engine.checkpoint import Checkpoint, Snapshot, pack, unpack
 from deepclust_accel.engine.interrupts import Interrupts
 from deepclust_accel.engine.monitor import History, Watcher
+from deepclust_accel.engine.pretrained import Pretrained, Taken, put, result_of
 from deepclust_accel.engine.run import Run
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.seeding import derive_seed, isolated
@@ -36,6 +38,7 @@ class Engine:
         watcher: told about progress.
         examine: looks at the method and its run before the first stage and after each, without gradient; what it returns
             is kept in ``health``, with the name of the stage.
+        pretrained: where stages with a recipe find what they would make, and put it; ``reused`` holds what was found.
     """
 
     def __init__(
@@ -48,11 +51,14 @@ class Engine:
         history: History | None = None,
         watcher: Watcher | None = None,
         examine: Callable[[nn.Module, Run], dict] | None = None,
+        pretrained: Pretrained | None = None,
     ):
         self._runtime, self._seed, self._checkpoint = runtime, seed, checkpoint
         self._save_seconds, self._saved_at = save_seconds, time.monotonic()
         self._history, self._watcher = history or History(), watcher or Watcher()
         self._examine, self.health = examine, []
+        self._pretrained = pretrained
+        self.reused: dict[str, Taken] = {}
 
     def fit(self, method: nn.Module, loader: Loader, *, resume: bool = False) -> dict[str, float]:
         """Run all stages of ``method.plan()`` in place and return the seconds each took.
@@ -111,23 +117,59 @@ class Engine:
             if broke:
                 raise _not_finite(stage, index, run, means, broke)
         else:
-            optimizers = {key: self._runtime.optimizer(group, parts) for key, group in stage.groups.items()}
-            if start.tensors:
-                unpack(start, method, optimizers)
-            for epoch in range(start.epoch, stage.epochs):
-                self._interrupts.patient = True
-                self._epoch(method, nets, parts, stage, index, epoch, optimizers, run)
-                self._seconds[stage.name] = before + time.monotonic() - begin
-                if stage.stop is not None and stage.stop(run):
-                    break
-                if epoch + 1 < stage.epochs:
-                    self._save(Snapshot(index, epoch + 1, run.step), method, optimizers, self._interrupts.pending)
-                    self._interrupts.check()
-        self._seconds[stage.name] = before + time.monotonic() - begin
+            self._train(method, nets, parts, stage, index, run, start, begin)
+        if stage.name not in self.reused:
+            self._seconds[stage.name] = before + time.monotonic() - begin
         self._watcher.end_stage(self._seconds[stage.name], self._look(method, run, stage.name))
         self._save(Snapshot(index + 1), method, {}, force=True)
         self._interrupts.patient = False  # a pass can only be repeated whole, so there is nothing to wait for
         self._interrupts.check()
+
+    def _train(
+        self,
+        method: nn.Module,
+        nets: SimpleNamespace,
+        parts: Mapping[str, nn.Module],
+        stage: Train,
+        index: int,
+        run: Run,
+        start: Snapshot,
+        begin: float,
+    ) -> None:
+        fresh = self._pretrained is not None and stage.recipe is not None and not start.epoch
+        key = self._pretrained.key(stage, index, parts) if fresh else ""
+        if fresh and self._reuse(key, stage, parts):
+            return
+        optimizers = {key: self._runtime.optimizer(group, parts) for key, group in stage.groups.items()}
+        if start.tensors:
+            unpack(start, method, optimizers)
+        before, busy = self._seconds.get(stage.name, 0.0), time.process_time()
+        for epoch in range(start.epoch, stage.epochs):
+            self._interrupts.patient = True
+            self._epoch(method, nets, parts, stage, index, epoch, optimizers, run)
+            self._seconds[stage.name] = before + time.monotonic() - begin
+            if stage.stop is not None and stage.stop(run):
+                break
+            if epoch + 1 < stage.epochs:
+                self._save(Snapshot(index, epoch + 1, run.step), method, optimizers, self._interrupts.pending)
+                self._interrupts.check()
+        if fresh and self._runtime.rank == 0:
+            history = [record for record in self._history.records if record["stage"] == stage.name]
+            spent = time.monotonic() - begin, time.process_time() - busy
+            self._pretrained.keep(key, result_of(stage, parts, history, *spent))
+
+    def _reuse(self, key: str, stage: Train, parts: Mapping[str, nn.Module]) -> bool:
+        """Take what the stage would make of its parts, on all ranks or on none."""
+        taken = self._pretrained.take(key, stage, parts)
+        everywhere = int(collectives.min_ranks(torch.tensor(int(taken is not None), device=self._runtime.device)))
+        if taken is None or not everywhere:
+            return False
+        put(taken, stage, parts)
+        for record in taken.history:
+            self._history.append(record)
+        self._seconds[stage.name], self.reused[stage.name] = taken.seconds, taken
+        self._watcher.reused(taken.origin)
+        return True
 
     def _epoch(
         self,
@@ -193,7 +235,8 @@ class Engine:
             return {}
         found = {}
         _without_gradient(method, lambda run: found.update(self._examine(method, run)), run)
-        self.health.append({"stage": stage, **found})
+        origin = {"reused": self.reused[stage].origin} if stage in self.reused else {}
+        self.health.append({"stage": stage, **found, **origin})
         return found
 
     def _save(

@@ -51,6 +51,9 @@ class Watcher:
     def begin_stage(self, number: int, total: int, name: str, epochs: int, steps: int, done: int) -> None:
         """A stage starts: its number of ``total``, its epochs (0 for a pass), steps per epoch, and epochs already done."""
 
+    def reused(self, origin: str) -> None:
+        """The stage that has begun needs no training: its result is at hand."""
+
     def step(self) -> None:
         """A step is done."""
 
@@ -76,6 +79,10 @@ class Lines(Watcher):
         self._label, self._epochs = f"[{number}/{total}] {name}", epochs
         if not epochs:
             self._say(f"{self._label} …")
+
+    def reused(self, origin: str) -> None:
+        """Print where the result is from."""
+        self._say(f"{self._label} taken from {origin}")
 
     def end_epoch(self, record: dict) -> None:
         """Print the means of the epoch."""
@@ -118,6 +125,10 @@ class Bars(Watcher):
         )
         self._task = self._progress.add_task(name, total=epochs or 1, completed=done, loss="")
         self._progress.start()
+
+    def reused(self, origin: str) -> None:
+        """Print where the result is from, above the bar."""
+        self._progress.console.print(f"taken from {origin}", markup=False, highlight=False)
 
     def step(self) -> None:
         """Move the bar by a fraction of an epoch, at most a few times a second."""

@@ -151,3 +151,17 @@ def test_the_record_is_one_json_line_a_cell(tmp_path, calls):
     grid.run(requests(), tmp_path)
     lines = (tmp_path / grid.RECORD).read_text().splitlines()
     assert len(lines) == 4 and all(json.loads(line)["status"] == "ok" for line in lines)
+
+
+def test_cells_share_pretraining_and_each_is_charged_for_it(blobs, tmp_path):
+    path, _, _ = blobs
+    small = "hidden=8 latent_dim=2 pretrain_epochs=40"
+    planned = grid.plan([], [f"ae-kmeans {small}", f"ae-gmm {small}"], [str(path)], [0], 1.0)
+    requests = {r["method"]: r for r in planned if r["label"].endswith(small)}
+    alone = cell.outcome(requests["ae-gmm"])
+    grid.run([requests["ae-kmeans"]], tmp_path)
+    (kept,) = (tmp_path / grid.CACHE).iterdir()
+    shared = cell.outcome(requests["ae-gmm"] | {"cache": str(tmp_path / grid.CACHE)})
+    assert [p.name for p in (tmp_path / grid.CACHE).iterdir()] == [kept.name]
+    assert shared["acc"] == alone["acc"] and shared["nmi"] == alone["nmi"]
+    assert shared["seconds"] > 0.3 * alone["seconds"]  # most of it is pretraining

@@ -27,6 +27,7 @@ __all__ = ["BASELINES", "RECORD", "plan", "read", "run"]
 
 BASELINES = ("kmeans", "gmm", "pca-kmeans", "ae-kmeans", "ae-gmm")
 RECORD = "cells.jsonl"
+CACHE = "pretrained"
 
 
 def plan(
@@ -74,6 +75,8 @@ def run(
 ) -> list[dict[str, Any]]:
     """Run the cells that are not in the record of ``folder``, write each there when it is done, return the whole record.
 
+    Pretrained networks are shared by cells that begin with the same pretraining; ``folder/pretrained`` keeps them.
+
     Args:
         workers: processes at a time, each on one thread.
         timeout_s: after which a cell counts as failed; None for no limit.
@@ -88,7 +91,8 @@ def run(
     about = _about()
     pool = ThreadPoolExecutor(workers)
     try:
-        futures = {pool.submit(outcome, request, timeout_s): request for request in todo}
+        cache = {"cache": str((folder / CACHE).absolute())}
+        futures = {pool.submit(outcome, request | cache, timeout_s): request for request in todo}
         for done, future in enumerate(as_completed(futures), 1):
             cell = futures[future] | future.result() | about
             cell["recorded"] = datetime.now(UTC).isoformat(timespec="seconds")
