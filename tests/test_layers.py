@@ -55,7 +55,10 @@ FENCED = {
     "matplotlib": {"report", "bench"},
     "torch.distributed": {"engine/collectives.py", "engine/runtime.py"},
     "sklearn": {"estimator.py", "metrics.py", "methods", "data/named.py", "testing"},
-    "scipy": {"metrics.py", "bench"},
+    "scipy": {"metrics.py", "bench", "data/sparse.py", "data/hdf5.py"},
+    "pyarrow": {"data/tables.py", "data/writing.py"},
+    "h5py": {"data/hdf5.py"},
+    "PIL": {"data/images.py"},
     "pykeops": {"bench"},
 }
 

@@ -10,7 +10,7 @@ _HOME = {
     "Batch": "source",
     "DataSource": "source",
     "DataSpec": "source",
-    "fingerprint": "source",
+    "fingerprint": "identity",
     "Scaling": "scaling",
     "check_finite": "scaling",
     "Loader": "loader",

@@ -5,6 +5,9 @@ tell a user nothing and are many (BadZipFile, EOFError, zlib.error, UnicodeDecod
 """
 
 import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +33,21 @@ def read_file(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     what = shown(path)
     readers = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv}
     suffix = path.suffix.lower()
-    _check_file(path, what)
+    check_file(path)
     if suffix not in readers:
         raise DataError(
             f"{what}: expected a file ending in {', '.join(SUFFIXES)}, got {suffix or 'no ending'!r}; "
             "convert it, for example with numpy.save"
         )
-    try:
-        if path.stat().st_size == 0:
-            raise DataError(f"{what}: expected data, got an empty file; write it again")
+    with translated(what, suffix):
         return readers[suffix](path, what)
+
+
+@contextmanager
+def translated(what: str, suffix: str) -> Iterator[None]:
+    """Turn whatever a library raises on a damaged file into one DataError that names the file ``what``."""
+    try:
+        yield
     except DataError:
         raise
     except MemoryError as cause:
@@ -88,7 +96,13 @@ def shown(path: Path | str) -> str:
     return text if len(text) <= 200 else f"{text[:98]}…{text[-98:]}"
 
 
-def _check_file(path: Path, what: str) -> None:
+def check_file(path: Path) -> None:
+    """Refuse what is no file with something in it.
+
+    Raises:
+        DataError: No such file, a folder, a device, an empty file.
+    """
+    what = shown(path)
     try:
         if path.is_dir():
             found = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
@@ -100,6 +114,8 @@ def _check_file(path: Path, what: str) -> None:
             raise DataError(f"{what}: expected an existing file, got none of that name{hint}")
         if not path.is_file():
             raise DataError(f"{what}: expected a regular file, got a device or pipe; copy its content to a file")
+        if path.stat().st_size == 0:
+            raise DataError(f"{what}: expected data, got an empty file; write it again")
     except (OSError, ValueError) as cause:  # name too long, no permission to look, a null character
         if isinstance(cause, DataError):
             raise
@@ -121,9 +137,7 @@ def _read_npy(path: Path, what: str) -> tuple[np.ndarray, None]:
 
 
 def _read_npz(path: Path, what: str) -> tuple[np.ndarray, np.ndarray | None]:
-    with path.open("rb") as stream:
-        if stream.read(2) != b"PK":
-            raise DataError(f"{what}: expected an archive made by numpy.savez, got something else; write it again")
+    _check_zip(path, what)
     with np.load(path, allow_pickle=False) as archive:
         if "X" not in archive.files:
             keys = ", ".join(archive.files[:8]) or "nothing"
@@ -135,6 +149,36 @@ def _read_npz(path: Path, what: str) -> tuple[np.ndarray, np.ndarray | None]:
     if labels is not None:
         labels = as_labels(labels, len(rows) if rows.ndim else 0, f"{what}: y")
     return rows, labels
+
+
+def _check_zip(path: Path, what: str) -> None:
+    with path.open("rb") as stream:
+        if stream.read(2) != b"PK":
+            raise DataError(f"{what}: expected an archive made by numpy.savez, got something else; write it again")
+
+
+def npz_header(path: Path) -> tuple[list[str], tuple[int, ...], np.dtype]:
+    """Names of the arrays in an .npz, and shape and dtype of X ((0,) if it has none), without reading X.
+
+    Raises:
+        DataError: A damaged file, or X of Python objects.
+    """
+    what = shown(path)
+    check_file(path)
+    with translated(what, ".npz"):
+        _check_zip(path, what)
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            if "X.npy" not in archive.namelist():
+                return names, (0,), np.dtype(np.uint8)
+            with archive.open("X.npy") as stream:
+                version = np.lib.format.read_magic(stream)
+                form = np.lib.format
+                read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
+                shape, _, dtype = read(stream)
+    if dtype.hasobject:
+        raise _objects(what, "X")
+    return names, shape, dtype
 
 
 def _member(archive, key: str, what: str) -> np.ndarray:

@@ -5,11 +5,14 @@ on another number of ranks, and shows the same global batches.
 """
 
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
 
 import numpy as np
 import torch
 
 from ..errors import ArgumentError, DataError
+from .ahead import read_ahead
 from .scaling import Scaling
 from .source import Batch, DataSource, known_rows
 
@@ -23,8 +26,12 @@ class Loader:
         scaling: Applied to every batch.
         device: Of ``Batch.x`` and ``Batch.index``. Rows travel in their stored dtype and are scaled over there.
 
+    A source in blocks (``source.blocks``) is shuffled in blocks: an epoch draws an order of the blocks, and goes through
+    it in windows of ``blocks.window`` blocks whose rows it mixes. Every row comes once, and a batch holds rows of one or two
+    windows. Where a source asks for it (``source.read_ahead``), a thread reads the rows of the next batches.
+
     Cost: a batch is one gather of its rows, one conversion and the scaling; an epoch holds one permutation of all
-    rows (8 bytes each).
+    rows (8 bytes each), or of those of a window.
 
     Raises:
         DataError: No rows, an unknown number of rows, or rows of another shape than the scaling was fitted to.
@@ -74,7 +81,7 @@ class Loader:
         numbers = self.row_numbers(
             stage=stage, epoch=epoch, batch_size=batch_size, rank=rank, world_size=world_size, equal_shards=equal_shards
         )
-        return map(self.rows_at, numbers)
+        return self._batches(numbers, batch_size)
 
     def row_numbers(
         self, *, stage: int, epoch: int, batch_size: int, rank: int = 0, world_size: int = 1, equal_shards: bool = False
@@ -97,7 +104,8 @@ class Loader:
         _check_rank(rank, world_size)
         first, last = self.part(rank, world_size)
         starts = range(first, last, batch_size)
-        return (self.rows_at(np.arange(start, min(start + batch_size, last), dtype=np.int64)) for start in starts)
+        numbers = (np.arange(start, min(start + batch_size, last), dtype=np.int64) for start in starts)
+        return self._batches(numbers, batch_size)
 
     def part(self, rank: int = 0, world_size: int = 1) -> tuple[int, int]:
         """Numbers of the first row that ``sequential`` yields on this rank, and of the row after its last."""
@@ -122,23 +130,59 @@ class Loader:
     def _shuffled(
         self, steps: int, key: tuple[int, int], batch_size: int, rank: int, world_size: int, equal_shards: bool
     ) -> Iterator[np.ndarray]:
-        order = self._order(*key)
-        together = batch_size * world_size
-        for step in range(steps):
-            rows = order[step * together : (step + 1) * together]
+        for rows in islice(self._together(key, batch_size * world_size), steps):
             if equal_shards:
                 rows = rows[: len(rows) // world_size * world_size]
             first, last = _part(len(rows), rank, world_size)
             yield rows[first:last]
 
-    def _order(self, stage: int, epoch: int) -> np.ndarray:
+    def _together(self, key: tuple[int, int], count: int) -> Iterator[np.ndarray]:
+        """The order of an epoch in pieces of ``count`` rows, the last one shorter."""
+        rest = np.empty(0, dtype=np.int64)
+        for piece in self._order(*key):
+            rest = np.concatenate([rest, piece]) if len(rest) else piece
+            whole = len(rest) // count * count
+            yield from (rest[start : start + count] for start in range(0, whole, count))
+            rest = rest[whole:]
+        if len(rest):
+            yield rest
+
+    def _order(self, stage: int, epoch: int) -> Iterator[np.ndarray]:
         sequence = np.random.SeedSequence(self.seed, spawn_key=(stage, epoch))
-        return np.random.Generator(np.random.PCG64(sequence)).permutation(self.rows)
+        generator = np.random.Generator(np.random.PCG64(sequence))
+        blocks = getattr(self.source, "blocks", None)
+        if blocks is None:
+            yield generator.permutation(self.rows)
+            return
+        order = generator.permutation(len(blocks.starts) - 1)
+        for first in range(0, len(order), blocks.window):
+            parts = [np.arange(*blocks.starts[b : b + 2]) for b in order[first : first + blocks.window]]
+            yield generator.permutation(np.concatenate(parts))
+
+    def _batches(self, numbers: Iterator[np.ndarray], batch_size: int) -> Iterator[Batch]:
+        raw = ((index, self.source.take(index)) for index in numbers)
+        if ahead := getattr(self.source, "read_ahead", 0):
+            raw = read_ahead(raw, max(2, ahead // batch_size))
+        with closing(raw):
+            for index, x in raw:
+                yield self._batch(index, x)
 
     def rows_at(self, index: np.ndarray) -> Batch:
         """The scaled rows of these numbers (n,) int64, on the device."""
-        x = self.source.take(index).to(self.device)
-        return Batch(self.scaling.apply(x), torch.from_numpy(index.copy()).to(self.device))
+        return self._batch(index, self.source.take(index))
+
+    def _batch(self, index: np.ndarray, x: torch.Tensor) -> Batch:
+        return Batch(self.scaling.apply(x.to(self.device)), torch.from_numpy(index.copy()).to(self.device))
+
+
+def shuffle_of(source: DataSource) -> str:
+    """How epochs mix the rows of a source, in words for people."""
+    blocks = getattr(source, "blocks", None)
+    if blocks is None:
+        return "all rows"
+    count = len(blocks.starts) - 1
+    rows = round(known_rows(source) / count * blocks.window)
+    return f"windows of {blocks.window:,} of {count:,} blocks drawn at random, about {rows:,} of {known_rows(source):,} rows"
 
 
 def _part(count: int, rank: int, world_size: int) -> tuple[int, int]:

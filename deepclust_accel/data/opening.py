@@ -8,8 +8,12 @@ from torch import Tensor
 
 from ..errors import DataError, nearest
 from . import named
-from .files import read_file, shown
-from .source import ArraySource, DataSource, fingerprint
+from .files import shown
+from .formats import open_path, split
+from .identity import fingerprint
+from .loader import shuffle_of
+from .source import ArraySource, DataSource
+from .sparse import sparse_source
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +26,8 @@ class Data:
         name: What to call the data in reports.
         scaling: Advised kind of ``Scaling``: "none" for arrays and files, the registry's for named sets.
         image_shape: Shape of one row as an image, (H, W), or the stored row shape where it has 2 or 3 axes; else None.
-        origin: JSON-able record: ``kind`` ("array", "file", "named"), ``path`` or ``name``, and ``fingerprint``.
+        origin: JSON-able record: ``kind`` ("array", "source", "file", "folder", "named"), ``path`` or ``name``,
+            ``fingerprint``, and ``shuffle``: how epochs mix the rows.
         n_clusters: Number of classes in ``labels``; None if unknown.
     """
 
@@ -36,9 +41,10 @@ class Data:
 
 
 def open_data(spec: "str | Path | np.ndarray | Tensor | DataSource", *, download: bool = True) -> Data:
-    """Open an array, a tensor, a source, a file (``.npy`` mapped, ``.npz``, ``.csv``) or a named data set.
+    """Open an array, a tensor, a source, a file, a folder of files or a named data set.
 
-    A string is a named set if it is one of ``names()``, else a path; write ``./digits`` for a file of that name.
+    A string is a named set if it is one of ``names()``, else a path; write ``./digits`` for a file of that name. A part may
+    follow a path: ``x.h5::group/rows`` one dataset, ``x.parquet::a,b`` two columns, ``x.parquet::-id`` all others.
     Values are not read here, except up to 64 MiB for the fingerprint; ``check_finite`` looks at all.
 
     Args:
@@ -54,6 +60,8 @@ def open_data(spec: "str | Path | np.ndarray | Tensor | DataSource", *, download
         return _open_named(spec, download)
     if isinstance(spec, (str, Path)):
         return _open_path(spec)
+    if hasattr(spec, "tocsr"):
+        return _data(sparse_source(spec), None, "array", {"kind": "array"})
     if isinstance(spec, DataSource):
         return _data(spec, None, "source", {"kind": "source"})
     raise DataError(
@@ -75,7 +83,8 @@ def _data(
     if image_shape is None and len(shape) in (2, 3):
         image_shape = shape
     classes = None if labels is None else len(np.unique(labels))
-    return Data(source, labels, name, scaling, image_shape, {**origin, "fingerprint": fingerprint(source)}, classes)
+    origin = {**origin, "fingerprint": fingerprint(source), "shuffle": shuffle_of(source)}
+    return Data(source, labels, name, scaling, image_shape, origin, classes)
 
 
 def _open_named(name: str, download: bool) -> Data:
@@ -96,21 +105,16 @@ def _open_path(spec: str | Path) -> Data:
     text = str(spec)
     if not text:
         raise DataError(f"data: expected a path or the name of a data set, got ''; one of {', '.join(named.names())}")
-    path = Path(text)
+    where, part = split(text)
+    path = Path(where)
     if text.startswith("~"):
         try:
             path = path.expanduser()
         except RuntimeError as cause:
             raise DataError(f"{text}: expected a readable path, got an unknown home folder; write it out") from cause
-    if isinstance(spec, str) and path.name == text and not path.suffix and not _there(path):
+    if isinstance(spec, str) and path.name == text and not path.suffix and not path.exists():
         hint = nearest(text.lower(), named.names()) or f"; one of {', '.join(named.names())}"
         raise DataError(f"data {shown(text)!r}: expected a file or the name of a data set, got neither{hint}")
-    rows, labels = read_file(path)
-    return _data(ArraySource(rows, name=shown(text)), labels, path.stem, {"kind": "file", "path": text})
-
-
-def _there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return True  # let the reader say what is wrong with it
+    source, labels = open_path(path, part, shown(text))
+    kind = "folder" if path.is_dir() else "file"
+    return _data(source, labels, path.stem, {"kind": kind, "path": text})

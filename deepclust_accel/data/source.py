@@ -4,7 +4,6 @@ A source hands out raw rows in the dtype they are stored in; the loader converts
 memory map a map and uint8 pixels one byte each, however large the data.
 """
 
-import hashlib
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from ..errors import DataError
 
-_HASH_BYTES = 64 << 20  # data up to this size are hashed whole; 64 MiB take about 0.1 s
-_HASH_ROWS = 4096
+_AHEAD_BYTES = 64 << 20
+_CACHED_BYTES = 1 << 30  # maps up to this size are taken to stay in memory, where a thread would only be in the way
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,27 @@ class Batch:
     index: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """How the rows of a source lie on disk, where reading one row costs reading those stored beside it.
+
+    Attributes:
+        starts: (n + 1,) int64, the number of the first row of each of n blocks, and N.
+        window: Blocks that the source holds at a time. Epochs mix the rows of as many blocks, drawn at random.
+    """
+
+    starts: np.ndarray
+    window: int
+
+
 @runtime_checkable
 class DataSource(Protocol):
-    """Rows that can be read by number, in any order, any number of times."""
+    """Rows that can be read by number, in any order, any number of times.
+
+    Two attributes may be there beside those named here. ``blocks``, a ``Blocks`` or None: single rows are slow to reach,
+    so an epoch goes through windows of blocks. ``read_ahead``, a number of rows: reading takes long enough to let a thread
+    read that many rows ahead of their use; ``take`` is then called from two threads.
+    """
 
     spec: DataSpec
 
@@ -71,6 +88,7 @@ class ArraySource:
     """
 
     def __init__(self, array: np.ndarray | Tensor, *, name: str = "data"):
+        self.read_ahead = 0
         if isinstance(array, Tensor):
             self.array = _checked_tensor(array, name)
             self._rows = self.array
@@ -78,9 +96,11 @@ class ArraySource:
             self.array = _checked_array(array, name)
             # a plain view: indexing a memmap itself would wrap every batch in a memmap object
             self._rows = self.array.view(np.ndarray)
+            if isinstance(array, np.memmap) and array.nbytes > _CACHED_BYTES:
+                self.read_ahead = ahead_rows(array.nbytes // max(1, len(array)))
         else:
             raise DataError(f"{name}: expected a NumPy array or a tensor, got {type(array).__name__}; convert it first")
-        _check_shape(tuple(self.array.shape), name)
+        check_shape(tuple(self.array.shape), name)
         self.spec = DataSpec(tuple(int(n) for n in self.array.shape[1:]), int(self.array.shape[0]))
 
     def take(self, index: np.ndarray) -> Tensor:
@@ -91,37 +111,19 @@ class ArraySource:
         if isinstance(self._rows, Tensor):
             return self._rows.index_select(0, torch.from_numpy(index).to(self._rows.device))
         rows = self._rows[index]
-        if rows.dtype == np.longdouble:
-            rows = rows.astype(np.float64)
-        elif not rows.dtype.isnative:
-            rows = rows.astype(rows.dtype.newbyteorder("="))
-        return torch.from_numpy(np.ascontiguousarray(rows))
+        return torch.from_numpy(np.ascontiguousarray(rows, dtype=batch_dtype(rows.dtype)))
 
 
-def fingerprint(source: DataSource) -> str:
-    """Hash of shape, stored dtype and content, to recognise the same data again: 32 hexadecimal digits.
+def batch_dtype(dtype: np.dtype) -> np.dtype:
+    """The dtype of a batch of rows stored in ``dtype``: the same, as far as torch has it."""
+    if dtype == np.bool_:
+        return np.dtype(np.uint8)
+    return np.dtype(np.float64) if dtype == np.longdouble else dtype.newbyteorder("=")
 
-    Data up to 64 MiB are hashed whole. Of larger data at most 4096 evenly spaced rows (first and last among them) are
-    hashed, 64 MiB at most, so a change of other rows goes unnoticed. Equal content gives equal hashes whether it lies
-    in an array, a memory map or a tensor.
 
-    Raises:
-        DataError: The source has no known number of rows.
-    """
-    rows = known_rows(source)
-    first = source.take(np.zeros(1, dtype=np.int64))
-    row_bytes = max(1, first.numel() * first.element_size())
-    if rows * row_bytes <= _HASH_BYTES:
-        picked = np.arange(rows, dtype=np.int64)
-    else:
-        count = max(2, min(_HASH_ROWS, _HASH_BYTES // row_bytes))
-        picked = np.linspace(0, rows - 1, count).astype(np.int64)
-    digest = hashlib.blake2b(repr((rows, tuple(source.spec.shape), str(first.dtype))).encode(), digest_size=16)
-    step = max(1, (1 << 20) // row_bytes)
-    for start in range(0, len(picked), step):
-        part = source.take(picked[start : start + step]).cpu().contiguous()
-        digest.update(part.view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+def ahead_rows(row_bytes: int) -> int:
+    """How many rows to read ahead: 64 MiB of them."""
+    return max(1, _AHEAD_BYTES // max(1, row_bytes))
 
 
 def known_rows(source: DataSource) -> int:
@@ -141,14 +143,22 @@ def known_rows(source: DataSource) -> int:
 def _checked_array(array: np.ndarray, name: str) -> np.ndarray:
     if isinstance(array, np.ma.MaskedArray):
         raise DataError(f"{name}: expected plain numbers, got a masked array; fill the masked values first")
-    kind = array.dtype.kind
-    if kind == "b":
-        return array.view(np.uint8)
-    if kind in "uif":
-        return array
+    check_dtype(array.dtype, name)
+    return array.view(np.uint8) if array.dtype.kind == "b" else array
+
+
+def check_dtype(dtype: np.dtype, name: str) -> None:
+    """Refuse what is not a real number or a boolean.
+
+    Raises:
+        DataError: It is not.
+    """
+    kind = dtype.kind
+    if kind in "buif":
+        return
     what = {"O": "Python objects", "c": "complex numbers", "U": "text", "S": "text", "T": "text", "V": "records"}
-    got = what.get(kind, "dates or times" if kind in "mM" else f"dtype {array.dtype}")
-    raise DataError(f"{name}: expected real numbers, got {got} ({array.dtype}); convert to a numeric dtype first")
+    got = what.get(kind, "dates or times" if kind in "mM" else f"dtype {dtype}")
+    raise DataError(f"{name}: expected real numbers, got {got} ({dtype}); convert to a numeric dtype first")
 
 
 def _checked_tensor(array: Tensor, name: str) -> Tensor:
@@ -160,7 +170,12 @@ def _checked_tensor(array: Tensor, name: str) -> Tensor:
     return array.view(torch.uint8) if array.dtype == torch.bool else array
 
 
-def _check_shape(shape: tuple[int, ...], name: str) -> None:
+def check_shape(shape: tuple[int, ...], name: str) -> None:
+    """Refuse (N, ...) unless it has 2 to 4 axes, rows and columns.
+
+    Raises:
+        DataError: It has not.
+    """
     if not 2 <= len(shape) <= 4:
         hint = "reshape one column to (rows, 1)" if len(shape) < 2 else "flatten each row"
         raise DataError(f"{name}: expected 2 to 4 dimensions, rows first, got shape {shape}; {hint}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from types import SimpleNamespace
 
 import torch
@@ -191,15 +192,15 @@ class Engine:
         if stage.before_epoch is not None:
             _without_gradient(method, stage.before_epoch, run)
         method.train()
-        batches = run.epoch_batches(stage.batch_size, index, stage.needs_equal_shards)
-        for batch in batches:
-            if stage.every is not None and run.step % stage.every.steps == 0:
-                _without_gradient(method, stage.every.do, run)
-                method.train()
-            for update in _updates(stage.step(nets, batch, run)):
-                self._apply(update, stage, parts, optimizers, run)
-            run.step += 1
-            self._watcher.step()
+        with closing(run.epoch_batches(stage.batch_size, index, stage.needs_equal_shards)) as batches:
+            for batch in batches:
+                if stage.every is not None and run.step % stage.every.steps == 0:
+                    _without_gradient(method, stage.every.do, run)
+                    method.train()
+                for update in _updates(stage.step(nets, batch, run)):
+                    self._apply(update, stage, parts, optimizers, run)
+                run.step += 1
+                self._watcher.step()
         means, broke = run.take_log()
         if broke:
             raise _not_finite(stage, index, run, means, broke)
@@ -219,7 +220,9 @@ class Engine:
         for every in optimizers.values():  # an adversarial loss leaves gradients in parts that it must not move
             for settings in every.param_groups:
                 for parameter in settings["params"]:
-                    parameter.grad = None  # Optimizer.zero_grad opens a profiler range each time: a third of a small step
+                    parameter.grad = (
+                        None  # Optimizer.zero_grad opens a profiler range each time: a third of a small step
+                    )
         self._runtime.backward(update.loss)
         if group.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(

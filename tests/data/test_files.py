@@ -52,7 +52,12 @@ def test_npy_is_mapped_not_read(tmp_path):
         assert (data.name, data.scaling) == ("a", "none")
         assert data.labels is data.image_shape is data.n_clusters is None
         same = open_data(ROWS).origin["fingerprint"]
-        assert data.origin == {"kind": "file", "path": str(tmp_path / "a.npy"), "fingerprint": same}
+        assert data.origin == {
+            "kind": "file",
+            "path": str(tmp_path / "a.npy"),
+            "fingerprint": same,
+            "shuffle": "all rows",
+        }
 
 
 @pytest.mark.parametrize(
@@ -165,7 +170,10 @@ def test_paths_that_lead_nowhere(tmp_path, monkeypatch):
     np.save(tmp_path / "embedding.npy", ROWS)
     refusal(tmp_path / "embeding.npy", "did you mean 'embedding.npy'?")
     refusal(tmp_path / "no" / "such.npy", "check the path")
-    refusal(tmp_path, "folder", "embedding.npy")
+    (tmp_path / "empty").mkdir()
+    refusal(tmp_path / "empty", "folder of files of one kind", "none")
+    (tmp_path / "other.csv").write_text("1,2")
+    refusal(tmp_path, "folder of files of one kind", "ending in .csv and .npy")
     refusal("mnits", "did you mean 'mnist'?")
     refusal("Digits", "did you mean 'digits'?")
     refusal("zzz", "one of digits, mnist")

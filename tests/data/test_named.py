@@ -46,7 +46,12 @@ def test_digits_need_nothing(places):
     np.testing.assert_array_equal(rows, reference.data)
     np.testing.assert_array_equal(data.labels, reference.target)
     assert (data.name, data.scaling, data.image_shape, data.n_clusters) == ("digits", "unit", (8, 8), 10)
-    assert data.origin == {"kind": "named", "name": "digits", "fingerprint": data.origin["fingerprint"]}
+    assert data.origin == {
+        "kind": "named",
+        "name": "digits",
+        "fingerprint": data.origin["fingerprint"],
+        "shuffle": "all rows",
+    }
 
 
 def test_the_given_folder_comes_before_the_cache(places):

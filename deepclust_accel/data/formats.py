@@ -1,0 +1,103 @@
+"""Which reader a path belongs to: by its suffix, or by the suffixes in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from deepclust_accel.data.files import SUFFIXES, npz_header, read_file
+from deepclust_accel.data.source import ArraySource, DataSource
+from deepclust_accel.data.sparse import SPARSE_KEYS, open_sparse
+from deepclust_accel.errors import DataError
+
+__all__ = ["open_path", "split"]
+
+# suffix → module and function of a reader that takes (paths, part, name); those of ONE take a single path
+_FOLDERS = {
+    ".npy": ("shards", "open_shards"),
+    ".npz": ("shards", "open_shards"),
+    ".csv": ("tables", "open_table"),
+    ".parquet": ("tables", "open_table"),
+    ".arrow": ("tables", "open_table"),
+    ".feather": ("tables", "open_table"),
+}
+_FILES = {
+    **dict.fromkeys((".parquet", ".arrow", ".feather"), ("tables", "open_table")),
+    **dict.fromkeys((".h5", ".hdf5"), ("hdf5", "open_hdf5")),
+    ".h5ad": ("hdf5", "open_h5ad"),
+}
+_ONE = ("open_hdf5", "open_h5ad")
+
+
+def split(text: str) -> tuple[str, str]:
+    """Split ``PATH::PART`` into path and part, where there is no file of the whole name."""
+    head, sign, part = text.rpartition("::")
+    return (head, part) if sign and head and not _there(Path(text)) else (text, "")
+
+
+def open_path(path: Path, part: str, name: str) -> tuple[DataSource, np.ndarray | None]:
+    """Open a file, or a folder of files of one kind, and its labels where it is an .npz that has them.
+
+    Args:
+        part: What to take of it: a dataset, columns; empty for all there is.
+        name: For messages.
+
+    Raises:
+        DataError: Anything wrong with it.
+    """
+    suffix = path.suffix.lower()
+    if _is_folder(path):
+        paths = _files_of(path, name)
+        return _reader(_FOLDERS[paths[0].suffix.lower()])(paths, part, name), None
+    if suffix in _FILES or part and suffix == ".csv":
+        home = _FILES.get(suffix, _FOLDERS[".csv"])
+        return _reader(home)(path if home[1] in _ONE else [path], part, name), None
+    if part:
+        raise DataError(
+            f"{name}: expected '::' after a file of columns or datasets, got {suffix or 'no ending'!r}; drop it"
+        )
+    if suffix == ".npz" and path.is_file() and path.stat().st_size:
+        names = npz_header(path)[0]
+        if "X" not in names and set(names) >= SPARSE_KEYS:
+            return open_sparse(path, name), None
+    if suffix not in SUFFIXES and _there(path) and path.is_file():
+        raise DataError(
+            f"{name}: expected a file ending in {', '.join((*SUFFIXES, *_FILES))}, or a folder of such, got "
+            f"{suffix or 'no ending'!r}; convert it, for example with numpy.save"
+        )
+    rows, labels = read_file(path)
+    return ArraySource(rows, name=name), labels
+
+
+def _reader(home: tuple[str, str]) -> Callable:
+    return getattr(import_module(f"deepclust_accel.data.{home[0]}"), home[1])
+
+
+def _files_of(folder: Path, name: str) -> list[Path]:
+    """Files of the one kind that a folder holds, by name; others (notes, checksums) are left alone."""
+    entries = sorted(e for e in folder.iterdir() if not e.name.startswith((".", "_")))
+    kinds = sorted({e.suffix.lower() for e in entries} & set(_FOLDERS))
+    if len(kinds) != 1:
+        got = f"files ending in {' and '.join(kinds)}" if kinds else "none"
+        raise DataError(
+            f"{name}: expected a folder of files of one kind, {', '.join(_FOLDERS)}, got {got}; put them into folders "
+            "of their own, or name one file"
+        )
+    return [e for e in entries if e.suffix.lower() == kinds[0]]
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False  # let the reader say what is wrong with it
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return True
