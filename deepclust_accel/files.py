@@ -2,26 +2,44 @@
 
 import contextlib
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from deepclust_accel.errors import OutputError
 
-__all__ = ["write_atomic"]
+__all__ = ["replacing", "write_atomic"]
 
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that it is either complete under its name or absent; OutputError when the disk refuses."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` for a new file or folder, which takes its name when the block ends well and else is removed.
+
+    Raises:
+        OutputError: the disk refuses.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        for written in temporary.iterdir() if temporary.is_dir() else [temporary]:
+            with open(written, "rb") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as cause:
+        if isinstance(cause, OutputError):
+            raise
         raise OutputError(
-            f"{path}: expected a writable disk, got {cause.strerror}; free space and run it again, or choose another --out"
+            f"{path}: expected a writable disk, got {cause.strerror or cause}; free space and run it again, or choose "
+            "another --out"
         ) from cause
     finally:
         with contextlib.suppress(OSError):
+            if temporary.is_dir():
+                shutil.rmtree(temporary)
             temporary.unlink(missing_ok=True)

@@ -119,11 +119,6 @@ class Model:
                 z = self.network.embed(x)
                 yield z[:rows].cpu(), self.network.assign(z)[:rows].cpu()
 
-    def outputs(self, source: DataSource) -> tuple[np.ndarray, np.ndarray]:
-        """(N, Z) float32 codes and (N, K) float32 cluster probabilities, in one pass over the rows."""
-        codes, probabilities = zip(*self.apply(source), strict=True)
-        return torch.cat(codes).float().numpy(), torch.cat(probabilities).float().numpy()
-
     def embed(self, source: DataSource) -> np.ndarray:
         """(N, Z) float32 codes."""
         return torch.cat([z for z, _ in self.apply(source)]).float().numpy()

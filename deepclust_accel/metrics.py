@@ -124,9 +124,10 @@ def label_free(z: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict[str, fl
         seed: Of the rows drawn for the silhouette.
 
     Returns:
-        ``silhouette`` with ``silhouette_rows`` and ``silhouette_seed``; over all rows ``davies_bouldin`` (1979, less is
-        better) and ``calinski_harabasz`` (1974, more is better). None where undefined: fewer than two clusters, or as
-        many as rows. They compare labelings of the same embedding, not embeddings: collapse scores well.
+        ``rows``, N; ``silhouette`` with ``silhouette_rows`` and ``silhouette_seed``; over all rows ``davies_bouldin``
+        (1979, less is better) and ``calinski_harabasz`` (1974, more is better; it grows with N). None where undefined:
+        fewer than two clusters, or as many as rows. They compare labelings of the same embedding, not embeddings: collapse
+        scores well.
 
     Raises:
         ArgumentError: Lengths differ, or there are no rows.
@@ -138,6 +139,7 @@ def label_free(z: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict[str, fl
     z, labels = _checked_rows(z, labels)
     defined = 2 <= len(np.unique(labels)) < len(z)
     return {
+        "rows": len(z),
         "silhouette": silhouette(z, labels, seed=seed),
         "silhouette_rows": min(len(z), SILHOUETTE_ROWS),
         "silhouette_seed": seed,

@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from deepclust_accel import fitting, metrics, report, runs
 from deepclust_accel.config import to_mapping
-from deepclust_accel.data import Data, fingerprint, open_data
+from deepclust_accel.data import Data, DataSource, Rows, fingerprint, open_data
 from deepclust_accel.data.files import as_labels, read_file
+from deepclust_accel.data.writing import open_rows
 from deepclust_accel.engine.checkpoint import Checkpoint, compare
 from deepclust_accel.engine.monitor import Watcher, watcher
 from deepclust_accel.errors import ArgumentError, DataError, DcaccelError, ResumeError
-from deepclust_accel.fitting import FitResult, Settings
+from deepclust_accel.fitting import FitResult, Model, Settings
 from deepclust_accel.pretrained import pretrained_from
+from deepclust_accel.report.survey import Nearest, Survey, sample_rows
 
 __all__ = ["FitRequest", "open_labels", "run_fit"]
 
@@ -238,11 +241,18 @@ def _finish(
     request: FitRequest, started: dict[str, Any], result: FitResult, data: Data, truth: np.ndarray | None
 ) -> dict[str, Any]:
     """Assign all rows, score them, write results, report and record, then drop the snapshots."""
-    out, begin = request.out, time.monotonic()
-    codes, probabilities = result.model.outputs(data.source)
-    labels = probabilities.argmax(1).astype(np.int64)
-    runs.write_array(out / "labels.npy", labels)
-    runs.write_array(out / "probabilities.npy", probabilities)
+    out, begin, (rows, k) = request.out, time.monotonic(), (data.source.spec.rows, request.n_clusters)
+    with (
+        open_rows(out / "labels.npy", rows, (), np.int64) as put_labels,
+        open_rows(out / "probabilities.npy", rows, (k,), np.float32) as put_probabilities,
+    ):
+
+        def keep(labels: np.ndarray, probabilities: np.ndarray) -> None:
+            put_labels(labels)
+            put_probabilities(probabilities)
+
+        survey = _survey(result.model, data.source, keep=keep)
+    labels, probabilities = (runs.read_array(out / name) for name in ("labels.npy", "probabilities.npy"))
     record = started | {
         "status": "finished",
         "device": str(result.model.device),
@@ -252,15 +262,41 @@ def _finish(
         },
         "scores": None if truth is None else metrics.scores(truth, labels),
         "clusters_used": len(np.unique(labels)),
-        "label_free": metrics.label_free(codes, labels, seed=0),
+        "label_free": metrics.label_free(survey.codes, survey.labels, seed=0),
         "health": result.health,
         "model": runs.save_model(out, result.model),
         "report": str(out / "report.html"),
     }
     runs.write_record(out, record)  # before the page, so that nothing can take the result away any more
-    report.write(out, record, result.history, labels, probabilities, codes, data, truth)
+    report.write(out, record, result.history, labels, probabilities, survey, data, truth)
     Checkpoint(out / runs.CHECKPOINT, {}).remove()
     return record
+
+
+def _survey(
+    model: Model,
+    source: DataSource,
+    given: np.ndarray | None = None,
+    keep: Callable[[np.ndarray, np.ndarray], None] = lambda labels, probabilities: None,
+) -> Survey:
+    """Go through all rows once, after a sample of them, holding no more than a block beside the sample.
+
+    Args:
+        given: (N,) clusters; None for those that the model gives.
+        keep: gets labels (B,) and probabilities (B, K) of every block, in row order.
+    """
+    sample = sample_rows(source.spec.rows)
+    blocks = list(model.apply(Rows(source, sample)))
+    codes = torch.cat([z for z, _ in blocks]).float().numpy()
+    own = torch.cat([p for _, p in blocks]).float().numpy().argmax(1) if given is None else np.asarray(given[sample])
+    nearest, first = Nearest(codes, own, model.settings.n_clusters), 0
+    for z, p in blocks if len(sample) == source.spec.rows else model.apply(source):
+        p = p.float().numpy()
+        labels = p.argmax(1) if given is None else np.asarray(given[first : first + len(p)])
+        keep(labels, p)
+        nearest.add(z.float().numpy(), labels, first)
+        first += len(p)
+    return Survey(sample, codes, own, nearest.rows)
 
 
 def redraw(folder: Path, where: str | None = None) -> Path:
@@ -295,7 +331,7 @@ def redraw(folder: Path, where: str | None = None) -> Path:
         runs.read_history(folder),
         labels,
         probabilities,
-        model.embed(data.source),
+        _survey(model, data.source, labels),
         data,
         truth,
     )

@@ -28,7 +28,7 @@ ALLOWED = {
     "files": {"errors"},
     "ops": {"ops", "_native_cpu"},
     "nn": {"nn", "ops"},
-    "data": {"data", "errors"},
+    "data": {"data", "errors", "files"},
     "cluster": {"cluster", "ops", "data", "errors"},
     "metrics": {"errors"},
     "engine": {"engine", "data", "errors", "files"},

@@ -32,7 +32,12 @@ _CONFIG_KEYS = tuple(f.name for f in fields(_Options))
 
 MethodName = Annotated[str, typer.Argument(help="Method to run; see 'dcaccel methods list'.")]
 Rows = Annotated[
-    str, typer.Argument(help="Path of a .npy, .npz or .csv file, or the name of a data set such as digits.")
+    str,
+    typer.Argument(
+        help="Rows: a .npy, .npz, .csv, .parquet, .arrow, .h5 or .h5ad file, a folder of such files or of "
+        "images, or the name of a data set such as digits. FILE::PART is a dataset of .h5 or columns (a,b or "
+        "-id) of a table."
+    ),
 ]
 Clusters = Annotated[int | None, typer.Option("--n-clusters", "-k", help="K, the number of clusters.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the results.")]

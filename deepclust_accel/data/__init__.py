@@ -11,6 +11,7 @@ _HOME = {
     "DataSource": "source",
     "DataSpec": "source",
     "fingerprint": "identity",
+    "Rows": "rows",
     "Scaling": "scaling",
     "check_finite": "scaling",
     "Loader": "loader",

@@ -25,7 +25,10 @@ class Terms:
     def add(self, step: int, name: str, value: Tensor | float) -> None:
         """Note one number, a tensor of one element or a float, that belongs to a step."""
         pending = self._pending.setdefault(name, [])
-        pending.append((step, value.detach() if isinstance(value, Tensor) else float(value)))
+        # a tensor of 4 bytes kept on the CPU sits between freed batches, and the heap grows by a batch each step
+        if isinstance(value, Tensor):
+            value = value.detach() if value.device.type != "cpu" else value.item()
+        pending.append((step, float(value) if not isinstance(value, Tensor) else value))
         if len(pending) >= FOLD:
             self._fold(name)
 

@@ -10,11 +10,9 @@ import numpy as np
 from deepclust_accel.data import Data
 from deepclust_accel.files import write_atomic
 from deepclust_accel.report.content import ReportContent
+from deepclust_accel.report.survey import Survey
 
 __all__ = ["write"]
-
-MAP_ROWS = 10_000  # more points than this only darken the map
-EXAMPLES = 10
 
 
 def write(
@@ -23,23 +21,22 @@ def write(
     history: list[dict],
     labels: np.ndarray,
     probabilities: np.ndarray,
-    codes: np.ndarray,
+    survey: Survey,
     data: Data,
     truth: np.ndarray | None,
 ) -> Path:
     """Draw the page of a run and write it atomically as ``folder/report.html``; return its path.
 
     Args:
-        labels (N,), probabilities (N, K), codes (N, Z), truth (N,) or None: of all rows, in row order.
+        labels (N,), probabilities (N, K), truth (N,) or None: of all rows, in row order; may be memory maps.
+        survey: what was kept of the codes.
 
     Raises:
         OutputError: the disk refuses.
     """
     from deepclust_accel.report import render
 
-    rows, k = len(labels), probabilities.shape[1]
-    sample = np.sort(np.random.default_rng(0).choice(rows, min(rows, MAP_ROWS), replace=False))
-    nearest = _nearest_rows(codes, labels, k)
+    nearest = survey.nearest
     shown = np.where(nearest < 0, 0, nearest)
     examples = data.source.take(shown.reshape(-1)).float().numpy().reshape(*nearest.shape, *data.source.spec.shape)
     content = ReportContent(
@@ -47,8 +44,8 @@ def write(
         history=history,
         labels=np.asarray(labels),
         confidence=np.asarray(probabilities).max(1),
-        sample=sample,
-        embedding=codes[sample],
+        sample=survey.rows,
+        embedding=survey.codes,
         examples=examples,
         example_rows=nearest,
         truth=truth,
@@ -57,15 +54,3 @@ def write(
     path = folder / "report.html"
     write_atomic(path, render(content).encode())
     return path
-
-
-def _nearest_rows(codes: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """(K, EXAMPLES) rows nearest to the mean code of their cluster, nearest first; -1 where a cluster has fewer."""
-    nearest = np.full((k, EXAMPLES), -1, dtype=np.int64)
-    for cluster in range(k):
-        rows = np.flatnonzero(labels == cluster)
-        if len(rows):
-            distance = np.square(codes[rows] - codes[rows].mean(0)).sum(1)
-            best = rows[np.argsort(distance, kind="stable")[:EXAMPLES]]
-            nearest[cluster, : len(best)] = best
-    return nearest

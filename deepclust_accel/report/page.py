@@ -103,8 +103,9 @@ def _scores(run: Mapping[str, Any], facts: Facts) -> Markup:
             )
         )
     if free:
-        rows = free.get("silhouette_rows")
-        note = {"silhouette": f" (on {count(rows, 'row')})"} if isinstance(rows, int) and rows < facts.rows else {}
+        all_of_them = free.get("rows")
+        looked = {str(k): free.get("silhouette_rows") if k == "silhouette" else all_of_them for k in free}
+        note = {k: f" (on {count(n, 'row')})" for k, n in looked.items() if isinstance(n, int) and n < facts.rows}
         cells = (
             tag(
                 "div",
@@ -112,7 +113,7 @@ def _scores(run: Mapping[str, Any], facts: Facts) -> Markup:
                 tag("dd", "not defined" if v is None else number(v, 3), note.get(str(k))),
             )
             for k, v in free.items()
-            if k not in ("silhouette_rows", "silhouette_seed")
+            if k not in ("rows", "silhouette_rows", "silhouette_seed")
         )
         parts.append(tag("dl", *cells, class_="facts"))
     return join(parts)
