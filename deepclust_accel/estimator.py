@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch.utils.data import Dataset
 
 from deepclust_accel import fitting, runs
 from deepclust_accel.config import Params, resolve, to_mapping
@@ -89,7 +90,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> DeepClusterer:
-        """Fit to rows X: array-like (N, D) or images (N, …), tensor, DataSource, path or name of a data set.
+        """Fit to rows X: array-like (N, D) or images (N, …), tensor, torch Dataset, DataSource, path or name of data.
 
         ``y`` is ignored; it is there for scikit-learn's sake.
         """
@@ -223,8 +224,8 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
             source = open_data(X).source
         elif isinstance(X, torch.Tensor) or isinstance(X, np.ndarray) and (X.ndim > 2 or isinstance(X, np.memmap)):
             source = ArraySource(X)
-        elif isinstance(X, DataSource):
-            source = X
+        elif isinstance(X, (DataSource, Dataset)):
+            source = open_data(X).source
         else:
             X = validate_data(self, X, reset=fitting_now, dtype="numeric", ensure_min_samples=2 if fitting_now else 1)
             return ArraySource(np.asarray(X))

@@ -184,6 +184,8 @@ def test_memory_of_a_fit_does_not_hold_the_data(tmp_path):
     del large
     arguments = [tmp_path / "small.npy", tmp_path / "large.npy", tmp_path, "ae-kmeans"]
     threads = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", MEMORY, *map(str, arguments)], capture_output=True, text=True, env=threads)
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, *map(str, arguments)], capture_output=True, text=True, env=threads
+    )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 256, done.stdout  # MiB

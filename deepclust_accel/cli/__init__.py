@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from deepclust_accel.cli import bench, doctor, fit, methods, plugin, predict, report
+from deepclust_accel.cli import bench, data, doctor, fit, methods, plugin, predict, report
 from deepclust_accel.cli.output import options, say
 from deepclust_accel.errors import DcaccelError
 
@@ -30,6 +30,7 @@ app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
 app.add_typer(methods.app, name="methods")
 app.add_typer(plugin.app, name="plugin")
+app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from deepclust_accel.data.files import SUFFIXES, npz_header, read_file
+from deepclust_accel.data.images import IMAGE_SUFFIXES, ImageSource
 from deepclust_accel.data.source import ArraySource, DataSource
 from deepclust_accel.data.sparse import SPARSE_KEYS, open_sparse
 from deepclust_accel.errors import DataError
@@ -51,6 +52,8 @@ def open_path(path: Path, part: str, name: str) -> tuple[DataSource, np.ndarray 
     suffix = path.suffix.lower()
     if _is_folder(path):
         paths = _files_of(path, name)
+        if paths[0].suffix.lower() in IMAGE_SUFFIXES:
+            return ImageSource(paths, part, name), None
         return _reader(_FOLDERS[paths[0].suffix.lower()])(paths, part, name), None
     if suffix in _FILES or part and suffix == ".csv":
         home = _FILES.get(suffix, _FOLDERS[".csv"])
@@ -77,14 +80,20 @@ def _reader(home: tuple[str, str]) -> Callable:
 
 
 def _files_of(folder: Path, name: str) -> list[Path]:
-    """Files of the one kind that a folder holds, by name; others (notes, checksums) are left alone."""
+    """Files of the one kind that a folder holds, by name; others (notes, checksums) are left alone.
+
+    Images may lie in sub-folders, whose names mean nothing here.
+    """
     entries = sorted(e for e in folder.iterdir() if not e.name.startswith((".", "_")))
     kinds = sorted({e.suffix.lower() for e in entries} & set(_FOLDERS))
+    images = [] if kinds else sorted(e for e in folder.rglob("*") if e.suffix.lower() in IMAGE_SUFFIXES)
+    if images:
+        return images
     if len(kinds) != 1:
         got = f"files ending in {' and '.join(kinds)}" if kinds else "none"
         raise DataError(
-            f"{name}: expected a folder of files of one kind, {', '.join(_FOLDERS)}, got {got}; put them into folders "
-            "of their own, or name one file"
+            f"{name}: expected a folder of images or of files of one kind, {', '.join(_FOLDERS)}, got {got}; put them into "
+            "folders of their own, or name one file"
         )
     return [e for e in entries if e.suffix.lower() == kinds[0]]
 

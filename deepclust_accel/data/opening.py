@@ -1,10 +1,12 @@
 """One door for every kind of input: an array, a tensor, a file or the name of a data set."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from ..errors import DataError, nearest
 from . import named
@@ -12,6 +14,7 @@ from .files import shown
 from .formats import open_path, split
 from .identity import fingerprint
 from .loader import shuffle_of
+from .objects import DatasetSource
 from .source import ArraySource, DataSource
 from .sparse import sparse_source
 
@@ -41,7 +44,7 @@ class Data:
 
 
 def open_data(spec: "str | Path | np.ndarray | Tensor | DataSource", *, download: bool = True) -> Data:
-    """Open an array, a tensor, a source, a file, a folder of files or a named data set.
+    """Open an array, a tensor, a sparse matrix, a torch Dataset, a source, a file, a folder of files or a named data set.
 
     A string is a named set if it is one of ``names()``, else a path; write ``./digits`` for a file of that name. A part may
     follow a path: ``x.h5::group/rows`` one dataset, ``x.parquet::a,b`` two columns, ``x.parquet::-id`` all others.
@@ -64,6 +67,13 @@ def open_data(spec: "str | Path | np.ndarray | Tensor | DataSource", *, download
         return _data(sparse_source(spec), None, "array", {"kind": "array"})
     if isinstance(spec, DataSource):
         return _data(spec, None, "source", {"kind": "source"})
+    if isinstance(spec, Dataset) and hasattr(spec, "__len__"):
+        return _data(DatasetSource(spec), None, "dataset", {"kind": "source"})
+    if isinstance(spec, Iterable) and not isinstance(spec, (list, tuple, dict, bytes)):
+        raise DataError(
+            f"data: expected rows that can be read by number, got {type(spec).__name__}; write its batches to disk with "
+            "deepclust_accel.data.from_batches"
+        )
     raise DataError(
         f"data: expected an array, a tensor, a path or a name, got {type(spec).__name__}; "
         "convert it to a NumPy array first"

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from deepclust_accel.data.checking import chunks
 from deepclust_accel.data.extras import require
+from deepclust_accel.data.rows import Rows
+from deepclust_accel.data.source import DataSource
 from deepclust_accel.errors import DataError
 from deepclust_accel.files import replacing
 
-__all__ = ["open_rows"]
+__all__ = ["open_rows", "write_rows"]
 
 _GROUP_BYTES = 4 << 20
+_SHARD_BYTES = 256 << 20
 
 Put = Callable[[np.ndarray], None]
 
@@ -41,6 +45,49 @@ def open_rows(path: Path, rows: int, shape: tuple[int, ...], dtype: np.dtype | t
         yield put
         if count != rows:
             raise ValueError(f"{path}: expected {rows} rows, got {count}")
+
+
+def write_rows(
+    data: DataSource | np.ndarray,
+    path: Path,
+    *,
+    shard_rows: int | None = None,
+    shard_format: str = "npy",
+    dtype: str | None = None,
+) -> int:
+    """Write all rows to a ``.npy`` or ``.parquet`` file, or as shards to a new folder of any other name.
+
+    Args:
+        data: A source, or labels (N,).
+        shard_rows: Rows of a shard; 256 MiB where None.
+        dtype: A float type; None for that of the source.
+
+    Returns:
+        Number of files written.
+
+    Raises:
+        DataError, OutputError: See ``open_rows``.
+    """
+    if isinstance(data, np.ndarray):
+        with open_rows(path, len(data), data.shape[1:], data.dtype) as put:
+            put(data)
+        return 1
+    stored = data.take(np.zeros(1, np.int64)).cpu().numpy()
+    rows, shape, kind = data.spec.rows, data.spec.shape, np.dtype(dtype or stored.dtype)
+    if path.suffix.lower() in (".npy", ".parquet"):
+        with open_rows(path, rows, shape, kind) as put:
+            for _, block in chunks(data):
+                put(block)
+        return 1
+    each = shard_rows or max(1, _SHARD_BYTES // max(1, stored.size * kind.itemsize))
+    with replacing(path) as folder:
+        folder.mkdir()
+        for number, first in enumerate(range(0, rows, each)):
+            part = Rows(data, np.arange(first, min(first + each, rows)))
+            with open_rows(folder / f"{number:06d}.{shard_format}", part.spec.rows, shape, kind) as put:
+                for _, block in chunks(part):
+                    put(block)
+    return -(-rows // each)
 
 
 @contextmanager
