@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from importlib import metadata
 from pathlib import Path
@@ -107,8 +108,8 @@ class Model:
                 f"{tuple(source.spec.shape)}; use the same columns"
             )
         loader = Loader(source, seed=0, scaling=self.scaling, device=self.device)
-        with torch.inference_mode():
-            for batch in loader.sequential(batch_size=BLOCK_ROWS):
+        with torch.inference_mode(), closing(loader.sequential(batch_size=BLOCK_ROWS)) as batches:
+            for batch in batches:
                 rows = len(batch.x)
                 _refuse_not_finite(batch)
                 x = (

@@ -93,11 +93,15 @@ def embed(
 
 def _check_targets(run: Path, data: str, *paths: Path | None) -> None:
     """Refuse files that cannot be written or that hold something else of value, before any work."""
+    from deepclust_accel.data.formats import split
+
+    rows = split(data)[0]
     wanted = [path for path in paths if path is not None]
     if len({os.path.realpath(path) for path in wanted}) < len(wanted):
         raise OutputError(f"{wanted[0]}: expected a file for each result, got one for two; choose another path")
     for path in wanted:
-        kept = "the data" if os.path.exists(data) and os.path.realpath(path) == os.path.realpath(data) else ""
+        place = path.parent if os.path.isdir(rows) else path
+        kept = "the data" if os.path.exists(rows) and os.path.realpath(place) == os.path.realpath(rows) else ""
         if os.path.realpath(path.parent) == os.path.realpath(run):
             kept = "a place in the run folder"
         elif path.exists() and not path.is_file() and not path.is_dir():

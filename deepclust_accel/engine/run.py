@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -96,8 +97,8 @@ class Run:
         """Apply ``function`` to the rows of every batch of this rank; (n_local, …), without gradient."""
         first, last = self._loader.part(self.rank, self.world_size)
         filled, at = torch.empty(0), 0
-        with torch.no_grad():
-            for batch in self.batches():
+        with torch.no_grad(), closing(self.batches()) as batches:
+            for batch in batches:
                 values = function(batch.x)
                 if at == 0:  # one tensor for all rows: joining the batches at the end would need twice the memory
                     filled = values.new_empty(last - first, *values.shape[1:])

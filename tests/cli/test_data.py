@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from command_line import dcaccel, ok, refused
 
-from deepclust_accel.data import ArraySource, open_data
+from deepclust_accel.data import ArraySource, blocks, open_data
 from deepclust_accel.data.checking import check_rows
 from deepclust_accel.data.writing import write_rows
 
@@ -127,3 +127,28 @@ def test_a_source_that_breaks_half_way_leaves_nothing(tmp_path, name):
     with pytest.raises(KeyboardInterrupt):
         write_rows(Broken(np.zeros((200_000, 9), np.float32)), tmp_path / name, shard_rows=50_000)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fit_in_blocks_says_so_and_predicts_as_from_memory(tmp_path, monkeypatch):
+    ok("data", "convert", "digits", tmp_path / "x", "--format", "parquet", "--shard-rows", 100)
+    monkeypatch.setattr(blocks, "_WINDOW_BYTES", 400 * 64)  # four files of 18
+    fit = ["fit", "ae-kmeans", tmp_path / "x", "-k", 10, "--scaling", "unit"]
+    small = ["--set", "hidden=16", "--set", "pretrain_epochs=2", "--set", "n_init=1"]
+    for name in ("a", "b"):
+        ok(*fit, "--out", tmp_path / name, *small)
+    data = json.loads((tmp_path / "a" / "run.json").read_text())["data"]
+    assert data["kind"] == "folder" and data["shuffle"].startswith("windows of 4 of 18 blocks drawn at random")
+    assert said("data", "info", tmp_path / "x")[1]["shuffle"] == data["shuffle"]
+    same = [(tmp_path / name / "probabilities.npy").read_bytes() for name in ("a", "b")]
+    assert same[0] == same[1]
+    np.save(tmp_path / "rows.npy", all_rows("digits"))
+    for rows in ("x", "rows.npy"):
+        ok("predict", tmp_path / "a", tmp_path / rows, "--out", tmp_path / f"{rows}.labels.npy")
+        found = np.load(tmp_path / f"{rows}.labels.npy")
+        np.testing.assert_array_equal(found, np.load(tmp_path / "a" / "labels.npy"))
+    ok(*[*fit[:2], tmp_path / "rows.npy", *fit[3:]], "--out", tmp_path / "c", *small)
+    assert (tmp_path / "c" / "probabilities.npy").read_bytes() != same[0]  # another order of rows
+    line = refused("predict", tmp_path / "a", tmp_path / "x", "--out", tmp_path / "x" / "000003.parquet")
+    assert "got the data" in line
+    line = refused("predict", tmp_path / "a", f"{tmp_path / 'x'}::x", "--out", tmp_path / "x" / "000003.parquet")
+    assert "got the data" in line

@@ -68,8 +68,11 @@ def test_images_that_cannot_be_rows(photos):
     path = photos / "cat" / "03.png"
     Image.fromarray(PIXELS[0, :, :, 0]).save(path)
     refusal(photos, "03.png", "got kind L")
+    Image.fromarray(PIXELS[0]).save(path)
     path.write_bytes(path.read_bytes()[:60])
-    refusal(photos, "03.png", "damaged")
+    refusal(photos, "03.png")
+    path.write_bytes(b"not an image")
+    refusal(photos, "03.png", "cannot identify")
     path.write_bytes(b"")
     refusal(photos, "empty file")
 
