@@ -219,7 +219,9 @@ class Engine:
         for every in optimizers.values():  # an adversarial loss leaves gradients in parts that it must not move
             for settings in every.param_groups:
                 for parameter in settings["params"]:
-                    parameter.grad = None  # Optimizer.zero_grad opens a profiler range each time: a third of a small step
+                    parameter.grad = (
+                        None  # Optimizer.zero_grad opens a profiler range each time: a third of a small step
+                    )
         self._runtime.backward(update.loss)
         if group.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(
