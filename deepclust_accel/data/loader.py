@@ -5,6 +5,7 @@ on another number of ranks, and shows the same global batches.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -63,26 +64,25 @@ class Loader:
             rank: This rank.
             world_size: Number of ranks, W.
             equal_shards: Drop the ragged end, so that every rank has B rows in every step; where there are fewer than
-                B*W rows, one step of N // W rows on every rank. Otherwise every row comes exactly once: the last global
-                batch is shorter and split as evenly as can be. A rank's part of it is empty if it has fewer than W
-                rows; the number of steps is the same on all ranks in any case.
+                B*W rows, one step of N // W rows on every rank. Otherwise every row counts exactly once: the last global
+                batch is shorter and split as evenly as can be. If it has fewer than W rows, ranks without one see its
+                first with a share of 0; the number of steps is the same on all ranks in any case.
 
         Raises:
             ArgumentError: A batch size, rank or world size out of range.
             DataError: equal_shards with fewer rows than ranks.
         """
-        numbers = self.row_numbers(
-            stage=stage, epoch=epoch, batch_size=batch_size, rank=rank, world_size=world_size, equal_shards=equal_shards
-        )
-        return map(self.rows_at, numbers)
-
-    def row_numbers(
-        self, *, stage: int, epoch: int, batch_size: int, rank: int = 0, world_size: int = 1, equal_shards: bool = False
-    ) -> Iterator[np.ndarray]:
-        """Numbers of the rows in the batches of :meth:`epoch`, without reading them. Takes and raises the same."""
         steps = self.steps(batch_size, world_size, equal_shards)
         _check_rank(rank, world_size)
-        return self._shuffled(steps, (stage, epoch), batch_size, rank, world_size, equal_shards)
+        together = self._shuffled(steps, (stage, epoch), batch_size, world_size, equal_shards)
+        return (self._own(rows, rank, world_size) for rows in together)
+
+    def row_numbers(
+        self, *, stage: int, epoch: int, batch_size: int, world_size: int = 1, equal_shards: bool = False
+    ) -> Iterator[np.ndarray]:
+        """Numbers of the rows in the batches of all ranks together, step by step, without reading them; as :meth:`epoch`."""
+        steps = self.steps(batch_size, world_size, equal_shards)
+        return self._shuffled(steps, (stage, epoch), batch_size, world_size, equal_shards)
 
     def sequential(self, *, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
         """Every row once, in row order; each rank has one contiguous part.
@@ -119,8 +119,15 @@ class Loader:
             )
         return max(1, self.rows // (batch_size * world_size))
 
+    def _own(self, together: np.ndarray, rank: int, world_size: int) -> Batch:
+        """This rank's part of a global batch."""
+        first, last = _part(len(together), rank, world_size)
+        share = (last - first) * world_size / len(together)
+        rows = together[first:last] if last > first else together[:1]
+        return replace(self.rows_at(rows), first=first, total=len(together), share=share)
+
     def _shuffled(
-        self, steps: int, key: tuple[int, int], batch_size: int, rank: int, world_size: int, equal_shards: bool
+        self, steps: int, key: tuple[int, int], batch_size: int, world_size: int, equal_shards: bool
     ) -> Iterator[np.ndarray]:
         order = self._order(*key)
         together = batch_size * world_size
@@ -128,8 +135,7 @@ class Loader:
             rows = order[step * together : (step + 1) * together]
             if equal_shards:
                 rows = rows[: len(rows) // world_size * world_size]
-            first, last = _part(len(rows), rank, world_size)
-            yield rows[first:last]
+            yield rows
 
     def _order(self, stage: int, epoch: int) -> np.ndarray:
         sequence = np.random.SeedSequence(self.seed, spawn_key=(stage, epoch))
