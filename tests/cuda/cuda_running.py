@@ -26,8 +26,9 @@ KEPT = ROOT / "build" / "cuda_tests"
 EMULATED = ["g++", "-std=c++20", "-DDC_EMU", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-I", str(HERE / "emulation")]
 WAYS = {
     "fibers": ["-O1"],  # half of the time is compiling
+    "library": ["-O1", "-fPIC", "-fvisibility=hidden"],
     "asan": ["-O0", "-g1", "-fsanitize=address,undefined,alignment", "-fno-sanitize-recover=undefined"],
-    "tsan": ["-O1", "-g", "-fsanitize=thread", "-DDC_EMU_THREADS"],
+    "tsan": ["-O0", "-g1", "-fsanitize=thread", "-DDC_EMU_THREADS"],
 }
 ENVIRONMENT = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=0:detect_leaks=0",  # fibers have stacks of their own
@@ -124,11 +125,22 @@ def build(kernel, way, source=None):
         return build_ptx(kernel, way.removeprefix("ptx"), source)
     cuda = source or kernel.source
 
+    emulation = object_of(HERE / "emulation" / "emulation.cpp", way)
+    driver = object_of(kernel.driver, way, [kernel.source.parent])
+
     def steps(place):
-        files = ["-x", "c++", cuda, kernel.driver, HERE / "emulation" / "fiber_switch.cpp"]
-        return [[*EMULATED, *WAYS[way], *files, "-o", place / kernel.name, "-lpthread"]]
+        return [[*EMULATED, *WAYS[way], "-x", "c++", cuda, "-x", "none", driver, emulation, "-o", place / kernel.name]]
 
     return built(kernel.name, steps, [cuda.parent, cuda.parent.parent / "common", HERE / "emulation", kernel.driver])
+
+
+def object_of(file, way, folders=(), flags=()):
+    """What is compiled once for each way, not for each bug. `folders`: of headers that it includes."""
+
+    def steps(place):
+        return [[*EMULATED, *WAYS[way], *flags, "-x", "c++", "-c", file, "-o", place / f"{file.stem}.o"]]
+
+    return built(f"{file.stem}.o", steps, [file, HERE / "emulation", CSRC / "common", *folders])
 
 
 def build_ptx(kernel, arch, source=None):
