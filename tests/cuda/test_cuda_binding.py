@@ -29,7 +29,7 @@ def library():
         folder = kernel.source.parent
         objects += [object_of(kernel.source, "library", [folder])]
         objects += [object_of(folder / "cuda_binding.cpp", "library", [folder], ["-O0", *flags])]
-    link = [f"-L{torch_ / 'lib'}", "-Wl,--no-as-needed", "-ltorch_cpu", "-lc10"]
+    link = [f"-L{torch_ / 'lib'}", "-Wl,--no-as-needed", "-ltorch_cpu", "-lc10", "-lpthread"]
     name = f"{MODULE}.so"
     return built(name, lambda place: [["g++", "-shared", *objects, *link, "-o", place / name]], [])
 
