@@ -76,7 +76,8 @@ class Block {
   // those of the second layer, then all below, so that the sums are not there at the same time.
   void by_parts(const Given& given, const Tensor& w1, const Tensor& w2, int64_t parts, const Wanted& to) const {
     if (to.w2 || to.b2)
-      sum_parts(parts, kernels_.correlate, to.w2, to.b2, [&](int64_t at, int64_t count, WeightTask& task, S* g, float*) {
+      sum_parts(parts, kernels_.correlate, to.w2, to.b2,
+                [&](int64_t at, int64_t count, WeightTask& task, S* g, float*) {
         masked(given, at, count, g, task.v);
         task.x = given.hidden + at, task.grad = g;
       });
@@ -108,7 +109,7 @@ class Block {
     const Tensor du = empty<float>({weight ? parts * size : 0});
     if (weight) std::memset(data<float>(du), 0, parts * size * sizeof(float));
     std::vector<double> sums(bias ? parts * c : 0);
-    const int64_t half = room_of(tiles(), images_.panels), room = std::max(2 * half, image());
+    const int64_t half = room_of(tiles(), images_.panels) / kernels_.numbers, room = half + std::max(room_of(tiles(), images_.panels), image());
     const int64_t each_part = pieces(pieces(count_, step), parts) * step;
     with_scratch(pieces(count_, each_part), room + 2 * step * image(), [&](int64_t part, float* scratch) {
       WeightTask task{images_, nullptr, nullptr, {}, all(), all(), scratch, scratch + half,
@@ -121,7 +122,8 @@ class Block {
         in_rows(count, tiles(), [&](Range rows) { task.rows = rows, correlate(task); });
       }
     });
-    each(weight ? images_.panels : 0, [&](int64_t in) { kernels_.taps(taps_of(*weight, all(), all(), parts, du), in); });
+    each(weight ? images_.panels : 0,
+         [&](int64_t in) { kernels_.taps(taps_of(*weight, all(), all(), parts, data<float>(du)), in); });
     if (bias) write_bias(*bias, sums);
   }
 
@@ -148,7 +150,8 @@ class Block {
   void convolve(void (*run)(const ConvTask&, Range, float*), Source<const X> x, const Tensor& weight, bool turned,
                 const S* bias, const S* other, Source<Y> y) const {
     const int64_t group = std::clamp<int64_t>(kFilterRoom / (products_ * channels() * kPanel), 1, images_.panels);
-    const int64_t step = item_images(tiles()), room = room_of(tiles(), images_.panels + group);
+    const int64_t step = item_images(tiles());
+    const int64_t room = room_of(tiles(), images_.panels) / kernels_.numbers + room_of(tiles(), group);
     for (int64_t begin = 0; begin < images_.panels; begin += group) {
       const Range outs{begin, std::min(images_.panels, begin + group)};
       const Tensor u = prepared(weight, turned, outs);
@@ -172,8 +175,8 @@ class Block {
                  const std::optional<Tensor>& weight, const std::optional<Tensor>& bias) const {
     if (!weight && !bias) return;
     const int64_t panels = images_.panels, down = pieces(panels, kBlockOuts), across = pieces(panels, kBlockIns);
-    const int64_t step = item_images(kBlockTiles), in_room = room_of(kBlockTiles, kBlockIns);
-    const int64_t room = in_room + room_of(kBlockTiles, kBlockOuts);
+    const int64_t step = item_images(kBlockTiles), in_room = room_of(kBlockTiles, kBlockIns) / kernels_.numbers;
+    const int64_t room = in_room + room_of(kBlockTiles, kBlockOuts) / kernels_.numbers;
     const int64_t size = products_ * kBlockIns * kBlockOuts * kPanel * kPanel;
     std::vector<double> sums(channels());
     with_scratch(down * across, room + size + planes_ * step * image(), [&](int64_t item, float* scratch) {
@@ -199,7 +202,7 @@ class Block {
   static const S* read(const Tensor& t) { return static_cast<const S*>(t.const_data_ptr()); }
 
   Tensor prepared(const Tensor& w, bool turned, Range outs) const {
-    const Tensor u = empty<float>({products_ * channels() * outs.count() * kPanel});
+    const Tensor u = empty<float>({products_ * channels() * outs.count() * kPanel / kernels_.numbers});
     const FilterTask<S> task{images_, read(w), w.stride(0), w.stride(1), w.stride(2), w.stride(3), turned, outs,
                              data<float>(u)};
     each(outs.count() * images_.panels, [&](int64_t item) { kernels_.filter(task, item); });
@@ -207,9 +210,6 @@ class Block {
   }
   TapsTask<S> taps_of(const Tensor& w, Range ins, Range outs, int64_t parts, const float* du) const {
     return {images_, ins, outs, du, parts, data<S>(w), w.stride(0), w.stride(1), w.stride(2), w.stride(3)};
-  }
-  TapsTask<S> taps_of(const Tensor& w, Range ins, Range outs, int64_t parts, const Tensor& du) const {
-    return taps_of(w, ins, outs, parts, data<float>(du));
   }
   void write_bias(const Tensor& bias, const std::vector<double>& sums) const {
     for (int64_t i = 0; i < channels(); ++i) {
@@ -242,7 +242,7 @@ class Block {
   int64_t item_images(int64_t tiles) const { return std::max<int64_t>(1, rows_of(tiles) / images_.tile_rows()); }
   // Floats for about so many transformed tiles.
   int64_t room_of(int64_t tiles, int64_t panels) const {
-    return products_ * rows_of(tiles) * images_.row_tiles() * panels * kPanel;
+    return products_ * (pieces(rows_of(tiles) * images_.row_tiles(), 2) * 2) * panels * kPanel;
   }
   // body(a range of tile rows) for those of some images.
   template <class Body>

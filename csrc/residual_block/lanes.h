@@ -69,7 +69,8 @@ void turn(const S* from, int64_t rows, int64_t columns, int64_t from_stride, S* 
       for (int i = 0; i < V::size; ++i) store(block[i], to + (c + i) * to_stride + r);
     }
   for (int64_t r = 0; r < rows; ++r)
-    for (int64_t c = r < whole_rows ? whole_columns : 0; c < columns; ++c) to[c * to_stride + r] = from[r * from_stride + c];
+    for (int64_t c = r < whole_rows ? whole_columns : 0; c < columns; ++c)
+      to[c * to_stride + r] = from[r * from_stride + c];
 }
 
 }  // namespace dcaccel::residual_block::DCACCEL_ISA

@@ -3,6 +3,11 @@
 // Pixels are stored channels last, channels a multiple of kPanel. Between the transforms lie `points`^2 matrices of
 // tiles x channels, in panels: element (point, tile t, channel c) of T tiles at ((point * panels + c / 32) * T + t) * 32
 // + c % 32. Both operands of every product are then read in the order in which they lie.
+//
+// They are words of one float or of `N` = 2 bfloat16 that follow each other in the sum: two channels of a tile in a
+// convolution, two tiles in a weight's gradient. CPUs that multiply pairs do so for gradients of bfloat16. Rounding the
+// transforms adds some 0.4 % to a gradient's error; forward it would put three times as many results of relu on the
+// wrong side of zero, which costs gradients much more, so there products stay float.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <cstdint>
@@ -97,6 +102,7 @@ struct Kernels {
   void (*mask)(const MaskTask<S>&);
   void (*turn)(const S* from, int64_t rows, int64_t columns, int64_t from_stride, S* to, int64_t to_stride);
   int64_t points;
+  int64_t numbers;  // in a word
 };
 
 namespace DCACCEL_ISA {
@@ -105,9 +111,47 @@ constexpr int kVectors = kPanel / V::size;
 // Rows of a product in registers: with their kVectors columns 16 sums of 32 registers, or 8 of 16.
 constexpr int kRows = DCACCEL_LEVEL == 2 ? 8 : DCACCEL_LEVEL == 1 ? 2 : 1;
 
-// c[r] (+)= sum_k a(r, k) b[k] for Rows rows of a panel; a(r, k) at k * AK + r * AR of panels of 32 k each, `a_panel`
-// apart. b and c have rows of kPanel.
-template <int Rows, int AR, int AK, bool Add>
+// sum + left * right, a word of `left` for all lanes.
+template <int N>
+DC_HD V multiply_add(const float* left, V right, V sum) {
+#if DCACCEL_LEVEL == 2
+  if constexpr (N == 2) {
+    int32_t word;
+    __builtin_memcpy(&word, left, 4);
+    return V::of(V::raw(_mm512_dpbf16_ps(__m512(sum.v), __m512bh(_mm512_set1_epi32(word)), __m512bh(right.v))));
+  }
+#endif
+  return fma(V(*left), right, sum);
+}
+
+// Stores x as the numbers `odd` (0 or 1) of words; the even ones clear the others and come first.
+template <int N>
+DC_HD void store_words(V x, float* to, int64_t odd) {
+#if DCACCEL_LEVEL == 2
+  if constexpr (N == 2) {
+    const __m512i bits = _mm512_cvtepu16_epi32(__m256i(_mm512_cvtneps_pbh(__m512(x.v))));
+    const __m512i both = odd ? _mm512_or_si512(_mm512_slli_epi32(bits, 16), _mm512_loadu_si512(to)) : bits;
+    return _mm512_storeu_si512(to, both);
+  }
+#endif
+  store(x, to);
+}
+
+// Stores x as consecutive numbers, the first one `at`.
+template <int N>
+DC_HD void store_numbers(V x, float* to, int64_t at) {
+#if DCACCEL_LEVEL == 2
+  if constexpr (N == 2) {
+    const __m256i bits = __m256i(_mm512_cvtneps_pbh(__m512(x.v)));
+    return _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + at / 2), bits);
+  }
+#endif
+  store(x, to + at);
+}
+
+// c[r] (+)= sum_k a(r, k) b[k] for Rows rows of a panel; a(r, k) at k * AK + r * AR of panels of `depth` words k each,
+// `a_panel` apart. b and c have rows of kPanel words.
+template <int N, int Rows, int AR, int AK, bool Add>
 DC_HD void product(const float* a, int64_t a_panel, const float* b, int64_t panels, int64_t depth, float* c) {
   V sum[Rows][kVectors];
   for (int r = 0; r < Rows; ++r)
@@ -119,11 +163,9 @@ DC_HD void product(const float* a, int64_t a_panel, const float* b, int64_t pane
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) column[v] = load(b + v * V::size);
 #pragma GCC unroll 8
-      for (int r = 0; r < Rows; ++r) {
-        const V left(ak[r * AR]);
+      for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) sum[r][v] = fma(left, column[v], sum[r][v]);
-      }
+        for (int v = 0; v < kVectors; ++v) sum[r][v] = multiply_add<N>(ak + r * AR, column[v], sum[r][v]);
     }
   }
   for (int r = 0; r < Rows; ++r)
@@ -149,11 +191,12 @@ DC_HD void square(const Images& images, S* image0, int64_t image, int64_t y, int
     }
 }
 
-// v = B^T d B of the tiles of a range and of a range of panels, or A g A^T with `Spread`; `to` has T tiles.
-template <class Form, bool Spread, class S>
+// v = B^T d B of the tiles of a range and of a range of panels, or A g A^T with `Spread`. `to` has T tiles; with `Tiles`
+// words are of tiles and T is a multiple of N.
+template <class Form, bool Spread, int N, bool Tiles, class S>
 DC_HD void transform_in(const Images& images, const S* from, Range rows, Range panels, int64_t T, float* to) {
   constexpr int size = Spread ? 2 : Form::pixels, points = Form::points, shift = Spread ? 0 : Form::outside;
-  const int64_t apart = panels.count() * T * kPanel;
+  const int64_t apart = panels.count() * T * kPanel / N;
   for_tiles(images, rows, [&](int64_t tile, int64_t image, int64_t y, int64_t x) {
     const S* at[size][size];
     square<size>(images, from, image, y - shift, x - shift, at);
@@ -167,11 +210,15 @@ DC_HD void transform_in(const Images& images, const S* from, Range rows, Range p
         if constexpr (Spread) Form::spread(a, b);
         else Form::input(a, b);
       });
-      float* out = to + ((c / kPanel - panels.begin) * T + tile) * kPanel + c % kPanel;
+      const int64_t panel = c / kPanel - panels.begin;
+      float* out = to + (panel * T / N + (Tiles ? tile / N : 0)) * kPanel;
 #pragma GCC unroll 4
       for (int i = 0; i < points; ++i)
 #pragma GCC unroll 4
-        for (int j = 0; j < points; ++j) store(v[i][j], out + (i * points + j) * apart);
+        for (int j = 0; j < points; ++j, out += apart) {
+          if constexpr (Tiles) store_words<N>(v[i][j], out + c % kPanel, tile % N);
+          else store_numbers<N>(v[i][j], out, tile * kPanel + c % kPanel);
+        }
     }
   });
 }
@@ -200,63 +247,64 @@ DC_HD void transform_out(const Images& images, const float* from, Range rows, Ra
 }
 
 // The convolution of a range of tile rows: X the type of x; `tail` as above.
-template <class Form, class X, class Tail>
+template <class Form, int N, class X, class Tail>
 DC_HD void convolve(const ConvTask& task, Range rows, float* scratch, const Tail& tail) {
-  constexpr int products = Form::points * Form::points;
+  constexpr int products = Form::points * Form::points, depth = kPanel / N;
   const Images& images = task.images;
   const int64_t T = rows.count() * images.row_tiles(), panels = images.panels, c = images.channels();
   const int64_t outs = task.outs.count();
-  float *v = scratch, *m = scratch + products * T * c;
-  transform_in<Form, false>(images, static_cast<const X*>(task.x), rows, {0, panels}, T, v);
+  float *v = scratch, *m = scratch + products * T * c / N;
+  transform_in<Form, false, N, false>(images, static_cast<const X*>(task.x), rows, {0, panels}, T, v);
   for (int64_t point = 0; point < products; ++point)
     for (int64_t p = 0; p < outs; ++p) {
-      const float *a = v + point * T * c, *b = task.filter + (point * outs + p) * c * kPanel;
+      const float *a = v + point * T * c / N, *b = task.filter + (point * outs + p) * c * depth;
       float* to = m + (point * outs + p) * T * kPanel;
       int64_t t = 0;
       for (; t + kRows <= T; t += kRows)
-        product<kRows, kPanel, 1, false>(a + t * kPanel, T * kPanel, b, panels, kPanel, to + t * kPanel);
-      for (; t < T; ++t) product<1, kPanel, 1, false>(a + t * kPanel, T * kPanel, b, panels, kPanel, to + t * kPanel);
+        product<N, kRows, depth, 1, false>(a + t * depth, T * depth, b, panels, depth, to + t * kPanel);
+      for (; t < T; ++t)
+        product<N, 1, depth, 1, false>(a + t * depth, T * depth, b, panels, depth, to + t * kPanel);
     }
   transform_out<Form>(images, m, rows, task.outs, T, tail);
 }
 
-template <class Form, class S>
+template <class Form, class S, int N>
 void hidden(const ConvTask& task, Range rows, float* scratch) {
   const S* bias = static_cast<const S*>(task.bias);
   S* y = static_cast<S*>(task.y);
-  convolve<Form, S>(task, rows, scratch, [=](int64_t at, int64_t c, V value) DC_INLINE {
+  convolve<Form, N, S>(task, rows, scratch, [=](int64_t at, int64_t c, V value) DC_INLINE {
     store(relu(value + load(bias + c)), y + at);
   });
 }
 
-template <class Form, class S>
+template <class Form, class S, int N>
 void out(const ConvTask& task, Range rows, float* scratch) {
   const S *bias = static_cast<const S*>(task.bias), *skip = static_cast<const S*>(task.other);
   S* y = static_cast<S*>(task.y);
-  convolve<Form, S>(task, rows, scratch, [=](int64_t at, int64_t c, V value) DC_INLINE {
+  convolve<Form, N, S>(task, rows, scratch, [=](int64_t at, int64_t c, V value) DC_INLINE {
     store(relu(load(skip + at) + (value + load(bias + c))), y + at);
   });
 }
 
-template <class Form, class S>
+template <class Form, class S, int N>
 void behind(const ConvTask& task, Range rows, float* scratch) {
   const S* result = static_cast<const S*>(task.other);
   float* y = static_cast<float*>(task.y);
-  convolve<Form, S>(task, rows, scratch, [=](int64_t at, int64_t, V value) DC_INLINE {
+  convolve<Form, N, S>(task, rows, scratch, [=](int64_t at, int64_t, V value) DC_INLINE {
     store(passed(value, load(result + at)), y + at);
   });
 }
 
-template <class Form, class S>
+template <class Form, class S, int N>
 void add(const ConvTask& task, Range rows, float* scratch) {
   const S* g = static_cast<const S*>(task.other);
   S* y = static_cast<S*>(task.y);
-  convolve<Form, float>(task, rows, scratch, [=](int64_t at, int64_t, V value) DC_INLINE {
+  convolve<Form, N, float>(task, rows, scratch, [=](int64_t at, int64_t, V value) DC_INLINE {
     store(value + load(g + at), y + at);
   });
 }
 
-template <class Form, class S>
+template <class Form, class S, int N>
 void filter(const FilterTask<S>& task, int64_t item) {
   constexpr int points = Form::points;
   const int64_t channels = task.images.channels(), panels = task.images.panels;
@@ -280,39 +328,47 @@ void filter(const FilterTask<S>& task, int64_t item) {
       both_ways<3, points>(w, u, [](const auto& a, auto& b) DC_INLINE { Form::filter(a, b); });
       for (int i = 0; i < points; ++i)
         for (int j = 0; j < points; ++j) {
-          store(u[i][j], task.to + (((i * points + j) * task.outs.count() + panel) * channels + k) * kPanel + lane);
+          const int64_t row = ((i * points + j) * task.outs.count() + panel) * channels + k;
+          store_words<N>(u[i][j], task.to + row / N * kPanel + lane, k % N);
         }
     }
 }
 
-// sums += the sum of T tiles of a panel of d.
-DC_HD void sum_tiles(const float* d, int64_t T, double* sums) {
-  V sum[kVectors];
-  for (int64_t t = 0; t < T; ++t)
-    for (int v = 0; v < kVectors; ++v) sum[v] += load(d + t * kPanel + v * V::size);
-  for (int v = 0; v < kVectors; ++v) {
+// sums += the gradients of some tile rows in the channels of `outs`.
+template <class Form, class G>
+void sum_pixels(const WeightTask& task) {
+  const Images& images = task.images;
+  for (int64_t c = task.outs.begin * kPanel; c < task.outs.end * kPanel; c += V::size) {
+    V sum;
+    for_tiles(images, task.rows, [&](int64_t, int64_t image, int64_t y, int64_t x) {
+      const G* at[2][2];
+      square<2>(images, static_cast<const G*>(task.grad), image, y, x, at);
+      for (int i = 0; i < 4; ++i)
+        if (at[i / 2][i % 2]) sum += load(at[i / 2][i % 2] + c);
+    });
     float lanes[V::size];
-    store(sum[v], lanes);
-    for (int l = 0; l < V::size; ++l) sums[v * V::size + l] += lanes[l];
+    store(sum, lanes);
+    for (int l = 0; l < V::size; ++l) task.sums[c + l] += lanes[l];
   }
 }
 
-template <class Form, class S, class G>
+template <class Form, class S, int N, class G>
 void correlate(const WeightTask& task) {
-  constexpr int64_t products = Form::points * Form::points, sum_point = Form::sum * Form::points + Form::sum;
-  const int64_t T = task.rows.count() * task.images.row_tiles(), ins = task.ins.count(), outs = task.outs.count();
-  if (task.du) transform_in<Form, false>(task.images, static_cast<const S*>(task.x), task.rows, task.ins, T, task.v);
-  transform_in<Form, true>(task.images, static_cast<const G*>(task.grad), task.rows, task.outs, T, task.d);
-  for (int64_t out = 0; task.sums && out < outs; ++out)
-    sum_tiles(task.d + (sum_point * outs + out) * T * kPanel, T, task.sums + (task.outs.begin + out) * kPanel);
+  constexpr int64_t products = Form::points * Form::points;
+  const int64_t tiles = task.rows.count() * task.images.row_tiles(), T = (tiles + N - 1) / N * N;
+  const int64_t ins = task.ins.count(), outs = task.outs.count(), depth = T / N;
+  if (task.sums) sum_pixels<Form, G>(task);
   if (!task.du) return;
+  transform_in<Form, false, N, true>(task.images, static_cast<const S*>(task.x), task.rows, task.ins, T, task.v);
+  transform_in<Form, true, N, true>(task.images, static_cast<const G*>(task.grad), task.rows, task.outs, T, task.d);
   for (int64_t point = 0; point < products; ++point)
     for (int64_t out = 0; out < outs; ++out)
       for (int64_t in = 0; in < ins; ++in) {
-        const float *d = task.d + (point * outs + out) * T * kPanel, *v = task.v + (point * ins + in) * T * kPanel;
+        const float* d = task.d + (point * outs + out) * depth * kPanel;
+        const float* v = task.v + (point * ins + in) * depth * kPanel;
         float* to = task.du + ((point * ins + in) * outs + out) * kPanel * kPanel;
         for (int64_t r = 0; r < kPanel; r += kRows)
-          product<kRows, 1, kPanel, true>(d + r, 0, v, 1, T, to + r * kPanel);
+          product<N, kRows, 1, kPanel, true>(d + r, 0, v, 1, depth, to + r * kPanel);
       }
 }
 
@@ -346,20 +402,26 @@ void mask(const MaskTask<S>& task) {
   for (int64_t i = 0; i < task.count; i += V::size) store(passed(load(task.grad + i), load(task.result + i)), task.to + i);
 }
 
-template <class Form, class S>
+template <class Form, class S, int N>
 Kernels<S> kernels() {
-  return {filter<Form, S>,       hidden<Form, S>,           out<Form, S>,  behind<Form, S>, add<Form, S>,
-          correlate<Form, S, S>, correlate<Form, S, float>, taps<Form, S>, mask<S>,         turn<S>,
-          Form::points};
+  return {filter<Form, S, N>,       hidden<Form, S, N>,           out<Form, S, N>, behind<Form, S, N>, add<Form, S, N>,
+          correlate<Form, S, N, S>, correlate<Form, S, N, float>, taps<Form, S>,   mask<S>,            turn<S>,
+          Form::points,             N};
 }
 
-// Called by the host part through this name, one for each level; `alone`: images of 2 x 2 pixels at most.
-template <class S>
+// Called by the host part through this name, one for each level; `alone`: images of 2 x 2 pixels at most; `pairs`:
+// products of bfloat16 where the CPU has them.
+template <class S, int N = 1>
 Kernels<S> kernels(bool alone) {
-  return alone ? kernels<Alone, S>() : kernels<Overlapping, S>();
+  return alone ? kernels<Alone, S, N>() : kernels<Overlapping, S, N>();
 }
 Kernels<float> kernels_float(bool alone) { return kernels<float>(alone); }
-Kernels<Bf16> kernels_bf16(bool alone) { return kernels<Bf16>(alone); }
+Kernels<Bf16> kernels_bf16(bool alone, [[maybe_unused]] bool pairs) {
+#if DCACCEL_LEVEL == 2
+  if (pairs && __builtin_cpu_supports("avx512bf16")) return kernels<Bf16, 2>(alone);
+#endif
+  return kernels<Bf16>(alone);
+}
 Kernels<Fp16> kernels_fp16(bool alone) { return kernels<Fp16>(alone); }
 
 }  // namespace DCACCEL_ISA

@@ -143,16 +143,25 @@ def _ours(x: Tensor) -> bool:
     if _on_cuda(x) or x.dim() != 4 or x.dtype == torch.float64 or x.shape[1] % _PANEL:
         return False
     rows, _, height, width = x.shape
-    alone, tiles = max(height, width) <= 2, -(-height // 2) * -(-width // 2)
-    fast, tiled = _fast_bfloat16()
-    if x.dtype == torch.bfloat16 and (tiled or (fast and not alone)):
+    tiles = -(-height // 2) * -(-width // 2)
+    if x.dtype == torch.bfloat16 and _fast_bfloat16()[1]:
         return False
-    products, taps = 9 if alone else 16 * tiles, (3 * height - 2) * (3 * width - 2)
+    products, taps = 9 if _alone(x) else 16 * tiles, (3 * height - 2) * (3 * width - 2)
     return products < 0.8 * taps and rows * tiles >= 32
 
 
+def _alone(x: Tensor) -> bool:
+    """Whether an image is one tile."""
+    return max(x.shape[2:]) <= 2
+
+
+def _ours_forward(x: Tensor) -> bool:
+    """Whether they also are in the forward, where they multiply float32: bfloat16 would round too much, see winograd.h."""
+    return _ours(x) and (x.dtype != torch.bfloat16 or _alone(x) or not _onednn(x))
+
+
 def _forward(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> tuple[Tensor, Tensor]:
-    if _ours(x):
+    if _ours_forward(x):
         x = _laid_out(x, _format(x))
         hidden, out = torch.empty_like(x, memory_format=_LAST), torch.empty_like(x)
         biases = bias1.contiguous(), bias2.contiguous()
@@ -169,7 +178,7 @@ def _forward(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: 
     else:
         hidden = _laid_out(_apply(own, weight1, bias1), layout).relu_()
         out = _tail(_laid_out(_apply(hidden, weight2, bias2), layout), None, own)
-    return _laid_out(out, _format(x)), hidden
+    return _laid_out(out, _format(x)), _laid_out(hidden, layout)
 
 
 def _tail(y: Tensor, bias: Tensor | None, skip: Tensor | None) -> Tensor:
