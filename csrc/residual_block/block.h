@@ -1,13 +1,12 @@
 // The order of the passes of residual_block with our own convolutions, and their scratch. Host part only.
 //
 // A step holds x, hidden, out and their gradients. What it holds besides is bounded: transformed weights of a group of
-// channels, transformed tiles of a few images for every thread and, where weights are large, one float image tensor.
+// channels, transformed tiles of a few images for every thread and, where weights are large, one tensor of images.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
 #include <atomic>
 #include <optional>
-#include <type_traits>
 #include <vector>
 
 #include "../common/tensor.h"
@@ -46,8 +45,8 @@ class Block {
   void forward(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2,
                const Tensor& hidden, const Tensor& out) const {
     S* const inner = data<S>(hidden);
-    convolve<S, S>(kernels_.hidden, {read(x), planes_}, w1, false, read(b1), nullptr, {inner, false});
-    convolve<S, S>(kernels_.out, {inner, false}, w2, false, read(b2), read(x), {data<S>(out), planes_});
+    convolve(kernels_.hidden, {read(x), planes_}, w1, false, read(b1), nullptr, {inner, false});
+    convolve(kernels_.out, {inner, false}, w2, false, read(b2), read(x), {data<S>(out), planes_});
   }
 
   struct Wanted {
@@ -76,15 +75,13 @@ class Block {
   // those of the second layer, then all below, so that the sums are not there at the same time.
   void by_parts(const Given& given, const Tensor& w1, const Tensor& w2, int64_t parts, const Wanted& to) const {
     if (to.w2 || to.b2)
-      sum_parts(parts, kernels_.correlate, to.w2, to.b2,
-                [&](int64_t at, int64_t count, WeightTask& task, S* g, float*) {
+      sum_parts(parts, to.w2, to.b2, [&](int64_t at, int64_t count, WeightTask& task, S* g, S*) {
         masked(given, at, count, g, task.v);
         task.x = given.hidden + at, task.grad = g;
       });
     if (!to.x && !to.w1 && !to.b1) return;
     const Tensor u2 = prepared(w2, true, all()), u1 = prepared(w1, true, to.x ? all() : Range{0, 0});
-    sum_parts(parts, kernels_.correlate_float, to.w1, to.b1,
-              [&](int64_t at, int64_t count, WeightTask& task, S* g, float* g_hidden) {
+    sum_parts(parts, to.w1, to.b1, [&](int64_t at, int64_t count, WeightTask& task, S* g, S* g_hidden) {
       masked(given, at, count, g, task.v);
       in_rows(count, tiles(), [&](Range rows) {
         kernels_.behind({images_, g, data<float>(u2), all(), nullptr, given.hidden + at, g_hidden}, rows, task.v);
@@ -103,23 +100,24 @@ class Block {
 
   // The sums over all images; fill(first number, images, task, two spares) says of what.
   template <class Fill>
-  void sum_parts(int64_t parts, void (*correlate)(const WeightTask&), const std::optional<Tensor>& weight,
-                 const std::optional<Tensor>& bias, const Fill& fill) const {
+  void sum_parts(int64_t parts, const std::optional<Tensor>& weight, const std::optional<Tensor>& bias,
+                 const Fill& fill) const {
     const int64_t c = channels(), size = products_ * c * c, step = item_images(tiles());
     const Tensor du = empty<float>({weight ? parts * size : 0});
     if (weight) std::memset(data<float>(du), 0, parts * size * sizeof(float));
     std::vector<double> sums(bias ? parts * c : 0);
-    const int64_t half = room_of(tiles(), images_.panels) / kernels_.numbers, room = half + std::max(room_of(tiles(), images_.panels), image());
+    const int64_t products = room_of(tiles(), images_.panels), half = products / kernels_.numbers;
+    const int64_t room = half + std::max(products, image()), spare = step * image();
     const int64_t each_part = pieces(pieces(count_, step), parts) * step;
-    with_scratch(pieces(count_, each_part), room + 2 * step * image(), [&](int64_t part, float* scratch) {
+    with_scratch(pieces(count_, each_part), room + floats(2 * spare), [&](int64_t part, float* scratch) {
       WeightTask task{images_, nullptr, nullptr, {}, all(), all(), scratch, scratch + half,
                       weight ? data<float>(du) + part * size : nullptr, bias ? sums.data() + part * c : nullptr};
       const int64_t end = std::min(count_, (part + 1) * each_part);
       for (int64_t first = part * each_part; first < end; first += step) {
         const int64_t count = std::min(step, end - first);
-        float* const spare = scratch + room;
-        fill(first * image(), count, task, reinterpret_cast<S*>(spare), spare + step * image());
-        in_rows(count, tiles(), [&](Range rows) { task.rows = rows, correlate(task); });
+        S* const g = reinterpret_cast<S*>(scratch + room);
+        fill(first * image(), count, task, g, g + spare);
+        in_rows(count, tiles(), [&](Range rows) { task.rows = rows, kernels_.correlate(task); });
       }
     });
     each(weight ? images_.panels : 0,
@@ -129,57 +127,53 @@ class Block {
 
   // Large weights: one pass after the other, over all images.
   void by_blocks(const Given& given, const Tensor& w1, const Tensor& w2, const Wanted& to) const {
-    const Tensor own = empty<float>({to.x ? 0 : numbers()});
+    const Tensor own = empty<float>({to.x ? 0 : floats(numbers())});
     S* const g = to.x ? data<S>(*to.x) : reinterpret_cast<S*>(data<float>(own));  // in the layout of x
     constexpr int64_t step = 16384;
     each(pieces(numbers(), step), [&](int64_t i) {
       const int64_t at = i * step;
       kernels_.mask({given.grad + at, given.out + at, g + at, std::min(step, numbers() - at)});
     });
-    correlate<S>(kernels_.correlate, {given.hidden, false}, {g, planes_}, to.w2, to.b2);
+    correlate({given.hidden, false}, {g, planes_}, to.w2, to.b2);
     if (!to.x && !to.w1 && !to.b1) return;
-    const Tensor below = empty<float>({numbers()});
-    float* const g_hidden = data<float>(below);
-    convolve<S, float>(kernels_.behind, {g, planes_}, w2, true, nullptr, given.hidden, {g_hidden, false});
-    correlate<float>(kernels_.correlate_float, {given.x, planes_}, {g_hidden, false}, to.w1, to.b1);
-    if (to.x) convolve<float, S>(kernels_.add, {g_hidden, false}, w1, true, nullptr, g, {g, planes_});
+    const Tensor below = empty<float>({floats(numbers())});
+    S* const g_hidden = reinterpret_cast<S*>(data<float>(below));
+    convolve(kernels_.behind, {g, planes_}, w2, true, nullptr, given.hidden, {g_hidden, false});
+    correlate({given.x, planes_}, {g_hidden, false}, to.w1, to.b1);
+    if (to.x) convolve(kernels_.add, {g_hidden, false}, w1, true, nullptr, g, {g, planes_});
   }
 
   // One convolution of all images, for a group of its results' channels after the other. `other` has the layout of y.
-  template <class X, class Y>
-  void convolve(void (*run)(const ConvTask&, Range, float*), Source<const X> x, const Tensor& weight, bool turned,
-                const S* bias, const S* other, Source<Y> y) const {
+  void convolve(void (*run)(const ConvTask&, Range, float*), Source<const S> x, const Tensor& weight, bool turned,
+                const S* bias, const S* other, Source<S> y) const {
     const int64_t group = std::clamp<int64_t>(kFilterRoom / (products_ * channels() * kPanel), 1, images_.panels);
     const int64_t step = item_images(tiles());
     const int64_t room = room_of(tiles(), images_.panels) / kernels_.numbers + room_of(tiles(), group);
     for (int64_t begin = 0; begin < images_.panels; begin += group) {
       const Range outs{begin, std::min(images_.panels, begin + group)};
       const Tensor u = prepared(weight, turned, outs);
-      with_scratch(pieces(count_, step), room + planes_ * step * image(), [&](int64_t item, float* scratch) {
+      with_scratch(pieces(count_, step), room + planes_ * floats(step * image()), [&](int64_t item, float* scratch) {
         const int64_t at = item * step * image(), count = std::min(step, count_ - item * step);
         ConvTask task{images_, x.at + at, data<float>(u), outs, bias, other ? other + at : nullptr, y.at + at};
         S* const own = reinterpret_cast<S*>(scratch + room);
-        if constexpr (std::is_same_v<X, S>)
-          if (x.planes) turn_in(x.at + at, count, all(), own), task.x = own;
+        if (x.planes) turn_in(x.at + at, count, all(), own), task.x = own;
         if (y.planes) turn_in(other + at, count, outs, own), task.other = task.y = own;
         in_rows(count, tiles(), [&](Range rows) { run(task, rows, scratch); });
-        if constexpr (std::is_same_v<Y, S>)
-          if (y.planes) turn_out(own, count, outs, y.at + at);
+        if (y.planes) turn_out(own, count, outs, y.at + at);
       });
     }
   }
 
   // The gradients of a weight and a bias from all images, a block of the weight by one thread.
-  template <class G>
-  void correlate(void (*run)(const WeightTask&), Source<const S> x, Source<const G> grad,
-                 const std::optional<Tensor>& weight, const std::optional<Tensor>& bias) const {
+  void correlate(Source<const S> x, Source<const S> grad, const std::optional<Tensor>& weight,
+                 const std::optional<Tensor>& bias) const {
     if (!weight && !bias) return;
     const int64_t panels = images_.panels, down = pieces(panels, kBlockOuts), across = pieces(panels, kBlockIns);
     const int64_t step = item_images(kBlockTiles), in_room = room_of(kBlockTiles, kBlockIns) / kernels_.numbers;
     const int64_t room = in_room + room_of(kBlockTiles, kBlockOuts) / kernels_.numbers;
     const int64_t size = products_ * kBlockIns * kBlockOuts * kPanel * kPanel;
     std::vector<double> sums(channels());
-    with_scratch(down * across, room + size + planes_ * step * image(), [&](int64_t item, float* scratch) {
+    with_scratch(down * across, room + size + planes_ * floats(step * image()), [&](int64_t item, float* scratch) {
       const Range outs = block_of(item / across, kBlockOuts), ins = block_of(item % across, kBlockIns);
       if (!weight && ins.begin) return;
       float* const du = scratch + room;
@@ -190,9 +184,8 @@ class Block {
         WeightTask task{images_, x.at + at, grad.at + at, {}, ins, outs, scratch, scratch + in_room,
                         weight ? du : nullptr, bias && !ins.begin ? sums.data() : nullptr};
         if (x.planes) turn_in(x.at + at, count, ins, own), task.x = own;
-        if constexpr (std::is_same_v<G, S>)
-          if (grad.planes) turn_in(grad.at + at, count, outs, own), task.grad = own;
-        in_rows(count, kBlockTiles, [&](Range rows) { task.rows = rows, run(task); });
+        if (grad.planes) turn_in(grad.at + at, count, outs, own), task.grad = own;
+        in_rows(count, kBlockTiles, [&](Range rows) { task.rows = rows, kernels_.correlate(task); });
       }
       for (int64_t in = 0; weight && in < ins.count(); ++in) kernels_.taps(taps_of(*weight, ins, outs, 1, du), in);
     });
@@ -233,6 +226,7 @@ class Block {
   int64_t pixels() const { return images_.h * images_.w; }
   int64_t image() const { return pixels() * channels(); }
   int64_t numbers() const { return count_ * image(); }
+  static int64_t floats(int64_t numbers) { return (numbers * int64_t(sizeof(S)) + 3) / 4; }  // in whose memory they fit
   Range all() const { return {0, images_.panels}; }
   Range block_of(int64_t i, int64_t step) const { return {i * step, std::min(images_.panels, (i + 1) * step)}; }
 

@@ -2,22 +2,16 @@
 //
 // Pixels are stored channels last, channels a multiple of kPanel. Between the transforms lie `points`^2 matrices of
 // tiles x channels, in panels: element (point, tile t, channel c) of T tiles at ((point * panels + c / 32) * T + t) * 32
-// + c % 32. Both operands of every product are then read in the order in which they lie.
-//
-// They are words of one float or of `N` = 2 bfloat16 that follow each other in the sum: two channels of a tile in a
-// convolution, two tiles in a weight's gradient. CPUs that multiply pairs do so for gradients of bfloat16. Rounding the
-// transforms adds some 0.4 % to a gradient's error; forward it would put three times as many results of relu on the
-// wrong side of zero, which costs gradients much more, so there products stay float.
+// + c % 32. Both operands of every product are then read in the order in which they lie, in words of one number or two
+// (product.h).
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <cstdint>
 
-#include "lanes.h"
 #include "math.h"
+#include "product.h"
 
 namespace dcaccel::residual_block {
-
-constexpr int64_t kPanel = 32;  // channels; two vectors of AVX-512
 
 struct Images {
   int64_t h, w, panels;  // panels: channels / kPanel
@@ -35,8 +29,8 @@ struct Range {
 };
 
 // Weights as the products want them, of the outputs in `outs`, a range of panels: element (point, in, out) at
-// ((point * outs + out / 32) * channels + in) * 32 + out % 32, counted from the first out. `turned` gives the weights of
-// the gradient: taps in reverse order, in and out exchanged. An item is a panel of outs and one of ins.
+// ((point * outs + out / 32) * channels + in) * 32 + out % 32, counted from the first out. `turned` gives the weights
+// of the gradient: taps in reverse order, in and out exchanged. An item is a panel of outs and one of ins.
 template <class S>
 struct FilterTask {
   Images images;
@@ -47,7 +41,7 @@ struct FilterTask {
   float* to;
 };
 
-// y = tail(conv(x)) in the channels of `outs`; x, y and `other` are images, of S but for a gradient in scratch: float.
+// y = tail(conv(x)) in the channels of `outs`; x, y and `other` are images.
 struct ConvTask {
   Images images;
   const void* x;
@@ -59,7 +53,7 @@ struct ConvTask {
 };
 
 // du += the gradient of the transformed weights from some tile rows, for a block of them: element (point, out, in) at
-// ((point * ins + in / 32) * out channels + out) * 32 + in % 32, counted from the first. sums += the gradient of the bias.
+// ((point * ins + in / 32) * out channels + out) * 32 + in % 32, from the first. sums += the gradient of the bias.
 struct WeightTask {
   Images images;
   const void* x;
@@ -94,10 +88,9 @@ struct Kernels {
   // Of a range of tile rows; scratch: points^2 * its tiles * (channels + those of outs) floats.
   void (*hidden)(const ConvTask&, Range, float* scratch);  // y = relu(conv(x) + bias)
   void (*out)(const ConvTask&, Range, float* scratch);     // y = relu(other + conv(x) + bias)
-  void (*behind)(const ConvTask&, Range, float* scratch);  // float y = conv(x) [other > 0]
-  void (*add)(const ConvTask&, Range, float* scratch);     // y = conv(float x) + other
+  void (*behind)(const ConvTask&, Range, float* scratch);  // y = conv(x) [other > 0]
+  void (*add)(const ConvTask&, Range, float* scratch);     // y = conv(x) + other
   void (*correlate)(const WeightTask&);
-  void (*correlate_float)(const WeightTask&);  // float grad
   void (*taps)(const TapsTask<S>&, int64_t in);
   void (*mask)(const MaskTask<S>&);
   void (*turn)(const S* from, int64_t rows, int64_t columns, int64_t from_stride, S* to, int64_t to_stride);
@@ -106,71 +99,6 @@ struct Kernels {
 };
 
 namespace DCACCEL_ISA {
-
-constexpr int kVectors = kPanel / V::size;
-// Rows of a product in registers: with their kVectors columns 16 sums of 32 registers, or 8 of 16.
-constexpr int kRows = DCACCEL_LEVEL == 2 ? 8 : DCACCEL_LEVEL == 1 ? 2 : 1;
-
-// sum + left * right, a word of `left` for all lanes.
-template <int N>
-DC_HD V multiply_add(const float* left, V right, V sum) {
-#if DCACCEL_LEVEL == 2
-  if constexpr (N == 2) {
-    int32_t word;
-    __builtin_memcpy(&word, left, 4);
-    return V::of(V::raw(_mm512_dpbf16_ps(__m512(sum.v), __m512bh(_mm512_set1_epi32(word)), __m512bh(right.v))));
-  }
-#endif
-  return fma(V(*left), right, sum);
-}
-
-// Stores x as the numbers `odd` (0 or 1) of words; the even ones clear the others and come first.
-template <int N>
-DC_HD void store_words(V x, float* to, int64_t odd) {
-#if DCACCEL_LEVEL == 2
-  if constexpr (N == 2) {
-    const __m512i bits = _mm512_cvtepu16_epi32(__m256i(_mm512_cvtneps_pbh(__m512(x.v))));
-    const __m512i both = odd ? _mm512_or_si512(_mm512_slli_epi32(bits, 16), _mm512_loadu_si512(to)) : bits;
-    return _mm512_storeu_si512(to, both);
-  }
-#endif
-  store(x, to);
-}
-
-// Stores x as consecutive numbers, the first one `at`.
-template <int N>
-DC_HD void store_numbers(V x, float* to, int64_t at) {
-#if DCACCEL_LEVEL == 2
-  if constexpr (N == 2) {
-    const __m256i bits = __m256i(_mm512_cvtneps_pbh(__m512(x.v)));
-    return _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + at / 2), bits);
-  }
-#endif
-  store(x, to + at);
-}
-
-// c[r] (+)= sum_k a(r, k) b[k] for Rows rows of a panel; a(r, k) at k * AK + r * AR of panels of `depth` words k each,
-// `a_panel` apart. b and c have rows of kPanel words.
-template <int N, int Rows, int AR, int AK, bool Add>
-DC_HD void product(const float* a, int64_t a_panel, const float* b, int64_t panels, int64_t depth, float* c) {
-  V sum[Rows][kVectors];
-  for (int r = 0; r < Rows; ++r)
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = Add ? load(c + r * kPanel + v * V::size) : V(0);
-  for (int64_t p = 0; p < panels; ++p, a += a_panel) {
-    const float* ak = a;
-    for (int64_t k = 0; k < depth; ++k, ak += AK, b += kPanel) {
-      V column[kVectors];
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) column[v] = load(b + v * V::size);
-#pragma GCC unroll 8
-      for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) sum[r][v] = multiply_add<N>(ak + r * AR, column[v], sum[r][v]);
-    }
-  }
-  for (int r = 0; r < Rows; ++r)
-    for (int v = 0; v < kVectors; ++v) store(sum[r][v], c + r * kPanel + v * V::size);
-}
 
 // Calls body(tile, image, y, x) for the tiles of a range, y and x the corner of a tile's two by two results.
 template <class Body>
@@ -191,8 +119,8 @@ DC_HD void square(const Images& images, S* image0, int64_t image, int64_t y, int
     }
 }
 
-// v = B^T d B of the tiles of a range and of a range of panels, or A g A^T with `Spread`. `to` has T tiles; with `Tiles`
-// words are of tiles and T is a multiple of N.
+// v = B^T d B of the tiles of a range and of a range of panels, or A g A^T with `Spread`. `to` has T tiles; with
+// `Tiles` words are of tiles and T is a multiple of N.
 template <class Form, bool Spread, int N, bool Tiles, class S>
 DC_HD void transform_in(const Images& images, const S* from, Range rows, Range panels, int64_t T, float* to) {
   constexpr int size = Spread ? 2 : Form::pixels, points = Form::points, shift = Spread ? 0 : Form::outside;
@@ -246,15 +174,15 @@ DC_HD void transform_out(const Images& images, const float* from, Range rows, Ra
   });
 }
 
-// The convolution of a range of tile rows: X the type of x; `tail` as above.
-template <class Form, int N, class X, class Tail>
+// The convolution of a range of tile rows; `tail` as above.
+template <class Form, int N, class S, class Tail>
 DC_HD void convolve(const ConvTask& task, Range rows, float* scratch, const Tail& tail) {
   constexpr int products = Form::points * Form::points, depth = kPanel / N;
   const Images& images = task.images;
   const int64_t T = rows.count() * images.row_tiles(), panels = images.panels, c = images.channels();
   const int64_t outs = task.outs.count();
   float *v = scratch, *m = scratch + products * T * c / N;
-  transform_in<Form, false, N, false>(images, static_cast<const X*>(task.x), rows, {0, panels}, T, v);
+  transform_in<Form, false, N, false>(images, static_cast<const S*>(task.x), rows, {0, panels}, T, v);
   for (int64_t point = 0; point < products; ++point)
     for (int64_t p = 0; p < outs; ++p) {
       const float *a = v + point * T * c / N, *b = task.filter + (point * outs + p) * c * depth;
@@ -289,7 +217,7 @@ void out(const ConvTask& task, Range rows, float* scratch) {
 template <class Form, class S, int N>
 void behind(const ConvTask& task, Range rows, float* scratch) {
   const S* result = static_cast<const S*>(task.other);
-  float* y = static_cast<float*>(task.y);
+  S* y = static_cast<S*>(task.y);
   convolve<Form, N, S>(task, rows, scratch, [=](int64_t at, int64_t, V value) DC_INLINE {
     store(passed(value, load(result + at)), y + at);
   });
@@ -299,7 +227,7 @@ template <class Form, class S, int N>
 void add(const ConvTask& task, Range rows, float* scratch) {
   const S* g = static_cast<const S*>(task.other);
   S* y = static_cast<S*>(task.y);
-  convolve<Form, N, float>(task, rows, scratch, [=](int64_t at, int64_t, V value) DC_INLINE {
+  convolve<Form, N, S>(task, rows, scratch, [=](int64_t at, int64_t, V value) DC_INLINE {
     store(value + load(g + at), y + at);
   });
 }
@@ -335,14 +263,14 @@ void filter(const FilterTask<S>& task, int64_t item) {
 }
 
 // sums += the gradients of some tile rows in the channels of `outs`.
-template <class Form, class G>
+template <class S>
 void sum_pixels(const WeightTask& task) {
   const Images& images = task.images;
   for (int64_t c = task.outs.begin * kPanel; c < task.outs.end * kPanel; c += V::size) {
     V sum;
     for_tiles(images, task.rows, [&](int64_t, int64_t image, int64_t y, int64_t x) {
-      const G* at[2][2];
-      square<2>(images, static_cast<const G*>(task.grad), image, y, x, at);
+      const S* at[2][2];
+      square<2>(images, static_cast<const S*>(task.grad), image, y, x, at);
       for (int i = 0; i < 4; ++i)
         if (at[i / 2][i % 2]) sum += load(at[i / 2][i % 2] + c);
     });
@@ -352,15 +280,15 @@ void sum_pixels(const WeightTask& task) {
   }
 }
 
-template <class Form, class S, int N, class G>
+template <class Form, class S, int N>
 void correlate(const WeightTask& task) {
   constexpr int64_t products = Form::points * Form::points;
   const int64_t tiles = task.rows.count() * task.images.row_tiles(), T = (tiles + N - 1) / N * N;
   const int64_t ins = task.ins.count(), outs = task.outs.count(), depth = T / N;
-  if (task.sums) sum_pixels<Form, G>(task);
+  if (task.sums) sum_pixels<S>(task);
   if (!task.du) return;
   transform_in<Form, false, N, true>(task.images, static_cast<const S*>(task.x), task.rows, task.ins, T, task.v);
-  transform_in<Form, true, N, true>(task.images, static_cast<const G*>(task.grad), task.rows, task.outs, T, task.d);
+  transform_in<Form, true, N, true>(task.images, static_cast<const S*>(task.grad), task.rows, task.outs, T, task.d);
   for (int64_t point = 0; point < products; ++point)
     for (int64_t out = 0; out < outs; ++out)
       for (int64_t in = 0; in < ins; ++in) {
@@ -399,14 +327,15 @@ void taps(const TapsTask<S>& task, int64_t in) {
 
 template <class S>
 void mask(const MaskTask<S>& task) {
-  for (int64_t i = 0; i < task.count; i += V::size) store(passed(load(task.grad + i), load(task.result + i)), task.to + i);
+  for (int64_t i = 0; i < task.count; i += V::size)
+    store(passed(load(task.grad + i), load(task.result + i)), task.to + i);
 }
 
 template <class Form, class S, int N>
 Kernels<S> kernels() {
-  return {filter<Form, S, N>,       hidden<Form, S, N>,           out<Form, S, N>, behind<Form, S, N>, add<Form, S, N>,
-          correlate<Form, S, N, S>, correlate<Form, S, N, float>, taps<Form, S>,   mask<S>,            turn<S>,
-          Form::points,             N};
+  return {filter<Form, S, N>,    hidden<Form, S, N>, out<Form, S, N>, behind<Form, S, N>, add<Form, S, N>,
+          correlate<Form, S, N>, taps<Form, S>,      mask<S>,         turn<S>,            Form::points,
+          N};
 }
 
 // Called by the host part through this name, one for each level; `alone`: images of 2 x 2 pixels at most; `pairs`:
