@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from deepclust_accel import fitting, ops
-from deepclust_accel.errors import ArgumentError, PluginError
+from deepclust_accel.errors import ArgumentError
 from deepclust_accel.methods import registry
 
 __all__ = ["examine"]
@@ -38,7 +38,7 @@ def examine() -> dict[str, Any]:
     except ValueError as cause:  # DCACCEL_BACKEND
         raise ArgumentError(str(cause)) from cause
     operators = [_check(name) for name in table]
-    methods = [_try_loading(entry) for entry in registry.entries()]
+    methods = [asdict(registry.examine(entry)) for entry in registry.entries()]
     unopened = {row[device] for row in table.values() for device in ("cpu", "cuda")}
     problems = [f"native kernels: {why}; install again" for why in sorted(unopened) if why.startswith("cannot open")]
     problems += [
@@ -100,15 +100,6 @@ def _relative_error(name: str, device: str) -> float:
     with ops.backend("reference"):
         want = _value_and_gradients(call, inputs)
     return float(torch.stack([(g.cpu().double() - w).norm() / w.norm() for g, w in zip(got, want, strict=True)]).max())
-
-
-def _try_loading(entry: registry.Entry) -> dict[str, Any]:
-    row = asdict(entry)
-    try:
-        registry.load(entry.name)
-    except PluginError as cause:
-        row["problem"] = entry.problem or str(cause)
-    return row
 
 
 def _value_and_gradients(call: Callable[..., Tensor], inputs: list[Tensor]) -> list[Tensor]:

@@ -20,6 +20,7 @@ from deepclust_accel.engine.checkpoint import Checkpoint
 from deepclust_accel.engine.monitor import History
 from deepclust_accel.errors import ArgumentError
 from deepclust_accel.methods import registry
+from deepclust_accel.pretrained import pretrained_from
 
 __all__ = ["DeepClusterer"]
 
@@ -39,6 +40,8 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         precision: "32-true" or "bf16-mixed".
         checkpoint: folder for snapshots while a fit is under way; a fit that finds one there continues it. Needs a
             random_state. None for no snapshots.
+        pretrained: None; "cache", to take the networks of an equal pretraining done before and to keep these, in the user's
+            cache folder; or the folder of a run whose networks replace pretraining.
         random_state: a whole number, a NumPy RandomState, or None for another seed at every fit. Global generators are
             neither read nor changed.
 
@@ -46,6 +49,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         labels_: (N,) int64 cluster of each training row.
         cluster_centers_: (K, Z) in the space of ``transform``; only for methods that have centers.
         history_: one dict an epoch with the mean of every loss term.
+        health_: one dict before the first stage and after each (``deepclust_accel.health.examine``).
         n_features_in_: values in a row.
         model_: the fitted :class:`deepclust_accel.fitting.Model`.
 
@@ -70,6 +74,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         device: str = "auto",
         precision: str = "32-true",
         checkpoint: str | Path | None = None,
+        pretrained: str | Path | None = None,
         random_state: Any = None,
     ):
         self.method = method
@@ -80,6 +85,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         self.device = device
         self.precision = precision
         self.checkpoint = checkpoint
+        self.pretrained = pretrained
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> DeepClusterer:
@@ -101,8 +107,9 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
             self.method, self.n_clusters, self._params(), scaling, self._seed(), self.device, self.precision
         )
         folder = None if self.checkpoint is None else Path(self.checkpoint)
-        result = fitting.fit(settings, source, checkpoint=folder, resume=folder is not None)
-        self.model_, self.history_ = result.model, result.history
+        given = pretrained_from(self.pretrained, scaling, source.spec.shape)
+        result = fitting.fit(settings, source, checkpoint=folder, resume=folder is not None, pretrained=given)
+        self.model_, self.history_, self.health_ = result.model, result.history, result.health
         self.labels_ = self.model_.predict(source)
         self._set_centers()
         if folder is not None:
@@ -133,9 +140,8 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         runs.write_record(folder, {"status": "running"})  # a save that is cut off can be told from a finished one
         runs.write_array(folder / "labels.npy", np.asarray(self.labels_))
         History(folder / runs.HISTORY).restart(self.history_)
-        runs.write_record(
-            folder, {"status": "finished", "model": runs.save_model(folder, model), "versions": fitting.versions()}
-        )
+        record = {"status": "finished", "health": self.health_, "versions": fitting.versions()}
+        runs.write_record(folder, record | {"model": runs.save_model(folder, model)})
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> DeepClusterer:
@@ -158,7 +164,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         )
         self.model_ = model
         self.labels_ = runs.read_array(folder / "labels.npy")
-        self.history_ = runs.read_history(folder)
+        self.history_, self.health_ = runs.read_history(folder), runs.read_record(folder).get("health", [])
         self.n_features_in_ = prod(model.spec.shape)
         self._set_centers()
         return self

@@ -23,9 +23,11 @@ from deepclust_accel.data import Batch, DataSource, DataSpec, Loader, Scaling, c
 from deepclust_accel.engine.checkpoint import Checkpoint
 from deepclust_accel.engine.engine import Engine
 from deepclust_accel.engine.monitor import History, Watcher
+from deepclust_accel.engine.pretrained import Networks, PretrainingCache, Taken
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.seeding import derive_seed, isolated
 from deepclust_accel.errors import ArgumentError, DataError
+from deepclust_accel.health import examine
 from deepclust_accel.methods import registry
 from deepclust_accel.methods.base import Method
 
@@ -64,11 +66,15 @@ class FitResult:
         model: the fitted model.
         history: one record an epoch.
         seconds: per stage.
+        health: before the first stage and after each, see :func:`deepclust_accel.health.examine`.
+        reused: stage → what was taken instead of training it.
     """
 
     model: Model
     history: list[dict]
     seconds: dict[str, float]
+    health: list[dict]
+    reused: dict[str, Taken]
 
 
 class Model:
@@ -186,6 +192,7 @@ def fit(
     watcher: Watcher | None = None,
     on_start: Any = None,
     kernels: dict[str, dict] | None = None,
+    pretrained: Path | Networks | None = None,
 ) -> FitResult:
     """Fit a method to the rows of a source.
 
@@ -195,6 +202,8 @@ def fit(
         history_path: JSONL file that gets a record an epoch.
         watcher: told about progress.
         kernels: filled, also when the fit is interrupted: operator → what it ran on, why, and how often it was called.
+        pretrained: folder in which results of pretraining are looked up and kept, with the same bits as without it; or the
+            networks of another run, which take its place.
         on_start: called without arguments when all input has been checked, before anything is written.
 
     Raises:
@@ -203,19 +212,25 @@ def fit(
     spec = _check_input(settings, source)
     runtime = Runtime(settings.device, settings.precision)
     _check_backend(runtime.device.type)
-    low, high = check_finite(source)
-    if settings.scaling == "none" and 0 < high - low < 2**-20 * max(abs(low), abs(high)):
-        raise DataError(
-            f"data: expected differences that float32 can hold, got values from {low!r} to {high!r}; use --scaling standard"
-        )
-    scaling = Scaling.fit(settings.scaling, source)
-    spec = replace(spec, unit_range=settings.scaling == "unit" or settings.scaling == "none" and 0 <= low and high <= 1)
+    scaling, unit_range = _fit_scaling(settings, source)
+    spec = replace(spec, unit_range=unit_range)
     method = build(settings, spec)
+    if isinstance(pretrained, Networks):
+        _check_replaceable(settings, method)
     if on_start is not None:
         on_start()
-    snapshots = Checkpoint(checkpoint, _identity(settings, spec, source, runtime)) if checkpoint else None
+    identity = _identity(settings, spec, source, runtime) if checkpoint or pretrained else {}
+    snapshots = Checkpoint(checkpoint, identity | {"pretrained": _origin(pretrained)}) if checkpoint else None
     history = History(history_path)
-    engine = Engine(runtime, seed=settings.seed, checkpoint=snapshots, history=history, watcher=watcher)
+    engine = Engine(
+        runtime,
+        seed=settings.seed,
+        checkpoint=snapshots,
+        history=history,
+        watcher=watcher,
+        examine=examine,
+        pretrained=_cache(pretrained, identity, runtime) if isinstance(pretrained, Path) else pretrained,
+    )
     loader = Loader(source, seed=settings.seed, scaling=scaling, device=runtime.device)
     with ops.record() as used:
         try:
@@ -223,7 +238,37 @@ def fit(
         finally:
             if kernels is not None:
                 kernels.update(used)
-    return FitResult(Model(settings, spec, method, scaling, runtime.device), history.records, seconds)
+    model = Model(settings, spec, method, scaling, runtime.device)
+    return FitResult(model, history.records, seconds, engine.health, engine.reused)
+
+
+def _fit_scaling(settings: Settings, source: DataSource) -> tuple[Scaling, bool]:
+    """The scaling fitted to the rows, which are checked, and whether scaled rows lie in [0, 1]."""
+    low, high = check_finite(source)
+    if settings.scaling == "none" and 0 < high - low < 2**-20 * max(abs(low), abs(high)):
+        raise DataError(
+            f"data: expected differences that float32 can hold, got values from {low!r} to {high!r}; use --scaling standard"
+        )
+    unit_range = settings.scaling == "unit" or settings.scaling == "none" and 0 <= low and high <= 1
+    return Scaling.fit(settings.scaling, source), unit_range
+
+
+def _check_replaceable(settings: Settings, method: Method) -> None:
+    if not any(getattr(stage, "recipe", None) for stage in method.plan()):
+        raise ArgumentError(
+            f"pretrained: expected a method with pretraining to replace, got {settings.method}; leave it out"
+        )
+
+
+def _origin(pretrained: Path | Networks | None) -> str | None:
+    return pretrained.origin if isinstance(pretrained, Networks) else None  # a cache changes nothing
+
+
+def _cache(folder: Path, identity: Mapping[str, Any], runtime: Runtime) -> PretrainingCache:
+    """A cache whose entries have the bits that training would have here."""
+    facts = {key: identity[key] for key in ("data", "scaling", "seed", "precision", "world_size")}
+    machine = [str(runtime.device), torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), torch.__version__]
+    return PretrainingCache(folder, {**facts, "machine": machine})
 
 
 def _check_backend(device: str) -> None:

@@ -21,6 +21,7 @@ from deepclust_accel.engine.checkpoint import Checkpoint, compare
 from deepclust_accel.engine.monitor import Watcher, watcher
 from deepclust_accel.errors import ArgumentError, DataError, DcaccelError, ResumeError
 from deepclust_accel.fitting import FitResult, Settings
+from deepclust_accel.pretrained import pretrained_from
 
 __all__ = ["FitRequest", "open_labels", "run_fit"]
 
@@ -47,6 +48,7 @@ class FitRequest:
     device: str = "auto"
     precision: str = "32-true"
     labels: Path | None = None
+    pretrained: str | None = None
     resume: bool = False
     overwrite: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -136,6 +138,7 @@ def _fit(
             watcher=shown,
             on_start=begin,
             kernels=used,
+            pretrained=pretrained_from(request.pretrained, settings.scaling, data.source.spec.shape),
         )
     except BaseException as cause:
         if begun and isinstance(cause, DcaccelError) and not earlier and not snapshots.exists():
@@ -193,6 +196,7 @@ def _description(settings: Settings, origin: Mapping[str, str], data: Data, requ
             **data.origin,
         },
         "labels": None if request.labels is None else str(request.labels),
+        "pretrained": request.pretrained,
         "scaling": settings.scaling,
         "origins": {**request.origins, **({"scaling": "data set"} if request.scaling is None else {})},
         "versions": fitting.versions(),
@@ -249,6 +253,7 @@ def _finish(
         "scores": None if truth is None else metrics.scores(truth, labels),
         "clusters_used": len(np.unique(labels)),
         "label_free": metrics.label_free(codes, labels, seed=0),
+        "health": result.health,
         "model": runs.save_model(out, result.model),
         "report": str(out / "report.html"),
     }

@@ -54,6 +54,11 @@ def peak(operator: str, provider: str, rows: int) -> tuple[int | None, str]:
     return answer["peak_bytes"], answer["reason"]
 
 
+def peak_so_far() -> int | None:
+    """Most bytes this process has held, libraries included; None where that is not known (not on Linux)."""
+    return _status("VmHWM") if _STATUS.exists() else None
+
+
 def _status(name: str) -> int:
     for line in _STATUS.read_text().splitlines():
         if line.startswith(f"{name}:"):

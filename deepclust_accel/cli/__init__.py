@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from deepclust_accel.cli import bench, doctor, fit, methods, predict, report
+from deepclust_accel.cli import bench, doctor, fit, methods, plugin, predict, report
 from deepclust_accel.cli.output import options, say
 from deepclust_accel.errors import DcaccelError
 
@@ -29,6 +29,7 @@ app.command("embed")(predict.embed)
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
 app.add_typer(methods.app, name="methods")
+app.add_typer(plugin.app, name="plugin")
 app.add_typer(bench.app, name="bench")
 
 

@@ -1,4 +1,4 @@
-"""``dcaccel bench``: how fast the kernels are here."""
+"""``dcaccel bench``: how fast the kernels are here, and how good the clusters."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from deepclust_accel.cli.output import Debug, Json, emit, say
+from deepclust_accel.cli.output import Debug, Json, emit, say, table
+from deepclust_accel.errors import ArgumentError
 
-app = typer.Typer(rich_markup_mode=None, help="Measure speed and memory side by side with the alternatives.")
+app = typer.Typer(rich_markup_mode=None, help="Measure speed, memory and quality side by side with the alternatives.")
 
 
 @app.callback()
 def _group() -> None:
-    """Measure speed and memory side by side with the alternatives."""
+    """Measure speed, memory and quality side by side with the alternatives."""
 
 
 @app.command("kernels")
@@ -46,3 +47,49 @@ def kernels(
     if out is not None:
         bench.write(results, out)
     emit("bench.kernels", results, as_json, bench.text(results))
+
+
+@app.command("quality")
+def quality(
+    methods: Annotated[
+        str, typer.Option("--methods", help="Comma-separated, besides the baselines [default: all installed].")
+    ] = "",
+    variant: Annotated[
+        list[str] | None, typer.Option("--variant", help="A method and settings, 'dvae beta=0' (repeatable).")
+    ] = None,
+    data: Annotated[str, typer.Option("--data", help="Names or paths with labels, comma-separated.")] = "digits",
+    seeds: Annotated[str, typer.Option("--seeds", help="Comma-separated.")] = "0,1,2",
+    epochs_scale: Annotated[float, typer.Option("--epochs-scale", help="Multiply every number of epochs.")] = 1.0,
+    workers: Annotated[int, typer.Option("--workers", help="Processes at a time, each on one thread.", min=1)] = 1,
+    timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds after which a cell fails.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Run nothing; show what --out has.")] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder: cells.jsonl, results.json, quality.html.")] = Path(
+        "runs/quality"
+    ),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Fit methods × data × seeds, a process each, and compare their last epochs; recorded cells are not run again."""
+    from deepclust_accel.bench import quality as bench
+
+    if not show:
+        chosen = bench.plan(_names(methods), variant or [], _names(data), _numbers(seeds), epochs_scale)
+        limits = {"workers": workers, "timeout_s": timeout, "retry_failed": retry_failed}
+        bench.run(chosen, out, **limits, say=say)
+    summary = bench.summarize(bench.read(out))
+    bench.write(summary, out)
+    emit("bench.quality", summary, as_json, bench.text(summary, table) + f"\n\n{out / 'quality.html'}")
+    if any(row["failed"] for row in summary["rows"]):
+        raise typer.Exit(1)
+
+
+def _names(given: str) -> list[str]:
+    return list(dict.fromkeys(part.strip() for part in given.split(",") if part.strip()))
+
+
+def _numbers(given: str) -> list[int]:
+    try:
+        return [int(name) for name in _names(given)]
+    except ValueError:
+        raise ArgumentError(f"--seeds: expected whole numbers, got {given!r}; for example --seeds 0,1,2") from None

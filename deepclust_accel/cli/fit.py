@@ -51,6 +51,14 @@ Labels = Annotated[
 EpochsScale = Annotated[float | None, typer.Option("--epochs-scale", help="Multiply every number of epochs.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:<number>.")]
 Precision = Annotated[str | None, typer.Option("--precision", help="32-true or bf16-mixed.")]
+Pretrained = Annotated[
+    str | None,
+    typer.Option(
+        "--pretrained",
+        help="Folder of a run whose networks replace pretraining; or cache: take those of an equal pretraining done before, "
+        "and keep these.",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
 
@@ -68,6 +76,7 @@ def fit(
     epochs_scale: EpochsScale = None,
     device: Device = None,
     precision: Precision = None,
+    pretrained: Pretrained = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -77,18 +86,14 @@ def fit(
     """Train METHOD on DATA; leave a model, labels, scores (when labels are known) and a report in --out."""
     file = _read_config(config)
     flags = dict(zip(_CONFIG_KEYS, (n_clusters, seed, scaling, device, precision, epochs_scale), strict=True))
-    given = {key: value for key, value in flags.items() if value is not None}
-    values = {key: file[key] for key in _CONFIG_KEYS if key in file} | given
-    origins = {
-        key: "command line" if key in given else "config file" if key in file else "default" for key in _CONFIG_KEYS
-    }
+    values, origins = _merged(file, flags)
     if "n_clusters" not in values:
         raise ArgumentError(
             "-k: expected the number of clusters, got none; add -k 10, or n_clusters to the config file"
         )
     if out is None:
         raise ArgumentError("--out: expected a folder for the results, got none; add --out runs/NAME")
-    layers = [("config file", file.get("params", {})), ("--set", _assignments(set_ or []))]
+    layers = [("config file", file.get("params", {})), ("--set", assignments(set_ or []))]
 
     from deepclust_accel.workflow import FitRequest, run_fit
 
@@ -98,6 +103,7 @@ def fit(
         layers=layers,
         out=out,
         labels=labels,
+        pretrained=pretrained,
         resume=resume,
         overwrite=overwrite,
         origins=origins,
@@ -115,6 +121,15 @@ def fit(
         as_json,
         _summary(record, out),
     )
+
+
+def _merged(file: dict[str, Any], flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Options that were given, the command line before the config file, and where each value is from."""
+    given = {key: value for key, value in flags.items() if value is not None}
+    origins = {
+        key: "command line" if key in given else "config file" if key in file else "default" for key in _CONFIG_KEYS
+    }
+    return {key: file[key] for key in _CONFIG_KEYS if key in file} | given, origins
 
 
 def _summary(record: dict[str, Any], out: Path) -> str:
@@ -139,7 +154,8 @@ def _summary(record: dict[str, Any], out: Path) -> str:
     return "\n".join(lines)
 
 
-def _assignments(pairs: list[str]) -> dict[str, str]:
+def assignments(pairs: list[str]) -> dict[str, str]:
+    """The settings in ``name=value`` texts; ArgumentError for any other text."""
     mapping = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")

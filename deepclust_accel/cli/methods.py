@@ -18,7 +18,8 @@ app = typer.Typer(rich_markup_mode=None, help="List methods, or show one with it
 @app.command("list")
 def list_(as_json: Json = False, debug: Debug = False) -> None:
     """List every installed method; one that cannot be used is a row with its reason."""
-    rows = registry.entries()
+    # Importing is the only way to know whether a stranger's works; ours are known to, and listing them stays quick.
+    rows = [e if e.distribution == registry.BUILT_IN else registry.examine(e) for e in registry.entries()]
     text = table(
         ("method", "from", "version", "state"),
         [(e.name, e.distribution, e.version, e.problem or "installed") for e in rows],

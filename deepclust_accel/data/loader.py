@@ -71,6 +71,15 @@ class Loader:
             ArgumentError: A batch size, rank or world size out of range.
             DataError: equal_shards with fewer rows than ranks.
         """
+        numbers = self.row_numbers(
+            stage=stage, epoch=epoch, batch_size=batch_size, rank=rank, world_size=world_size, equal_shards=equal_shards
+        )
+        return map(self.rows_at, numbers)
+
+    def row_numbers(
+        self, *, stage: int, epoch: int, batch_size: int, rank: int = 0, world_size: int = 1, equal_shards: bool = False
+    ) -> Iterator[np.ndarray]:
+        """Numbers of the rows in the batches of :meth:`epoch`, without reading them. Takes and raises the same."""
         steps = self.steps(batch_size, world_size, equal_shards)
         _check_rank(rank, world_size)
         return self._shuffled(steps, (stage, epoch), batch_size, rank, world_size, equal_shards)
@@ -88,7 +97,7 @@ class Loader:
         _check_rank(rank, world_size)
         first, last = self.part(rank, world_size)
         starts = range(first, last, batch_size)
-        return (self._batch(np.arange(start, min(start + batch_size, last), dtype=np.int64)) for start in starts)
+        return (self.rows_at(np.arange(start, min(start + batch_size, last), dtype=np.int64)) for start in starts)
 
     def part(self, rank: int = 0, world_size: int = 1) -> tuple[int, int]:
         """Numbers of the first row that ``sequential`` yields on this rank, and of the row after its last."""
@@ -112,7 +121,7 @@ class Loader:
 
     def _shuffled(
         self, steps: int, key: tuple[int, int], batch_size: int, rank: int, world_size: int, equal_shards: bool
-    ) -> Iterator[Batch]:
+    ) -> Iterator[np.ndarray]:
         order = self._order(*key)
         together = batch_size * world_size
         for step in range(steps):
@@ -120,13 +129,14 @@ class Loader:
             if equal_shards:
                 rows = rows[: len(rows) // world_size * world_size]
             first, last = _part(len(rows), rank, world_size)
-            yield self._batch(rows[first:last])
+            yield rows[first:last]
 
     def _order(self, stage: int, epoch: int) -> np.ndarray:
         sequence = np.random.SeedSequence(self.seed, spawn_key=(stage, epoch))
         return np.random.Generator(np.random.PCG64(sequence)).permutation(self.rows)
 
-    def _batch(self, index: np.ndarray) -> Batch:
+    def rows_at(self, index: np.ndarray) -> Batch:
+        """The scaled rows of these numbers (n,) int64, on the device."""
         x = self.source.take(index).to(self.device)
         return Batch(self.scaling.apply(x), torch.from_numpy(index.copy()).to(self.device))
 

@@ -22,14 +22,14 @@ from deepclust_accel.files import write_atomic
 
 __all__ = ["Checkpoint", "Snapshot", "compare", "pack", "unpack"]
 
-FORMAT = 1
+FORMAT = 2
 _INDEX = "checkpoint.json"
 _STATES = "state-[0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9].safetensors"
 
 
 @dataclass
 class Snapshot:
-    """Where a run stands: finished epochs of the current stage, tensors, history and seconds per stage."""
+    """Where a run stands: finished epochs of the current stage, tensors, history, seconds and health per stage."""
 
     stage: int = 0
     epoch: int = 0
@@ -38,6 +38,7 @@ class Snapshot:
     optimizers: dict[str, dict] = field(default_factory=dict)
     history: list[dict] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    health: list[dict] = field(default_factory=list)
 
 
 class Checkpoint:
@@ -76,6 +77,7 @@ class Checkpoint:
             "optimizers": snapshot.optimizers,
             "history": snapshot.history,
             "seconds": snapshot.seconds,
+            "health": snapshot.health,
         }
         write_atomic(self.folder / _INDEX, json.dumps(record).encode())
         for path in old:
@@ -107,6 +109,7 @@ class Checkpoint:
                 record["optimizers"],
                 record["history"],
                 record["seconds"],
+                record["health"],
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as cause:
             raise ResumeError(f"{self.folder}: expected a readable checkpoint, got {cause}; start a new run") from cause

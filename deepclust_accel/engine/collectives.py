@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["gather_rows", "sum_ranks"]
+__all__ = ["gather_rows", "min_ranks", "sum_ranks", "world_size"]
 
 
 class _GatherRows(torch.autograd.Function):
@@ -35,6 +35,20 @@ def sum_ranks(values: Tensor) -> Tensor:
     total = values.detach().clone()
     dist.all_reduce(total)
     return total
+
+
+def min_ranks(values: Tensor) -> Tensor:
+    """Smallest value over all ranks, elementwise; no gradient."""
+    if not _active():
+        return values
+    least = values.detach().clone()
+    dist.all_reduce(least, dist.ReduceOp.MIN)
+    return least
+
+
+def world_size() -> int:
+    """Number of ranks."""
+    return dist.get_world_size() if _active() else 1
 
 
 def _active() -> bool:

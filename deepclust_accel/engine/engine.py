@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
@@ -12,9 +11,11 @@ import torch
 from torch import nn
 
 from deepclust_accel.data.loader import Loader
+from deepclust_accel.engine import collectives
 from deepclust_accel.engine.checkpoint import Checkpoint, Snapshot, pack, unpack
 from deepclust_accel.engine.interrupts import Interrupts
 from deepclust_accel.engine.monitor import History, Watcher
+from deepclust_accel.engine.pretrained import Pretrained, Taken, put, result_of
 from deepclust_accel.engine.run import Run
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.seeding import derive_seed, isolated
@@ -35,6 +36,9 @@ class Engine:
             every end of a stage. With snapshots, the first Ctrl-C or SIGTERM waits for the end of the epoch and takes one.
         history: receives a record an epoch.
         watcher: told about progress.
+        examine: looks at the method and its run before the first stage and after each, without gradient; what it returns
+            is kept in ``health``, with the name of the stage.
+        pretrained: where stages with a recipe find what they would make, and put it; ``reused`` holds what was found.
     """
 
     def __init__(
@@ -46,10 +50,15 @@ class Engine:
         save_seconds: float = 30.0,
         history: History | None = None,
         watcher: Watcher | None = None,
+        examine: Callable[[nn.Module, Run], dict] | None = None,
+        pretrained: Pretrained | None = None,
     ):
         self._runtime, self._seed, self._checkpoint = runtime, seed, checkpoint
         self._save_seconds, self._saved_at = save_seconds, time.monotonic()
         self._history, self._watcher = history or History(), watcher or Watcher()
+        self._examine, self.health = examine, []
+        self._pretrained = pretrained
+        self.reused: dict[str, Taken] = {}
 
     def fit(self, method: nn.Module, loader: Loader, *, resume: bool = False) -> dict[str, float]:
         """Run all stages of ``method.plan()`` in place and return the seconds each took.
@@ -60,14 +69,15 @@ class Engine:
         Raises:
             ValueError: the plan and the parts do not fit each other (a defect of the method).
             ResumeError: the snapshot is damaged or belongs to other settings.
-            TrainingError: a logged term is no longer finite.
+            TrainingError: a logged term is no longer finite; names stage, epoch, step, term and rows, and leaves the last
+                snapshot.
         """
         stages, parts = list(method.plan()), method.parts()
         check_plan(method, stages, parts)
         method.to(self._runtime.device)
         start = self._checkpoint.load() if resume and self._checkpoint and self._checkpoint.exists() else Snapshot()
         self._history.restart(start.history)
-        self._seconds, self._saved_at = dict(start.seconds), time.monotonic()
+        self._seconds, self.health, self._saved_at = dict(start.seconds), list(start.health), time.monotonic()
         run = Run(self._runtime, loader, self._seed)
         run.history = self._history.records
         self._interrupts = Interrupts(self._checkpoint is not None)
@@ -76,6 +86,8 @@ class Engine:
                 nets = self._runtime.networks(parts)
                 if start.tensors:
                     unpack(start, method, {})
+                else:
+                    self._look(method, run, "start")
                 for index in range(start.stage, len(stages)):
                     self._stage(method, nets, parts, stages, index, run, start if index == start.stage else Snapshot())
         finally:
@@ -101,25 +113,63 @@ class Engine:
         if isinstance(stage, Pass):
             run.reseed(index, 0)
             _without_gradient(method, stage.run, run)
-            run.take_log()
+            means, broke = run.take_log()
+            if broke:
+                raise _not_finite(stage, index, run, means, broke)
         else:
-            optimizers = {key: self._runtime.optimizer(group, parts) for key, group in stage.groups.items()}
-            if start.tensors:
-                unpack(start, method, optimizers)
-            for epoch in range(start.epoch, stage.epochs):
-                self._interrupts.patient = True
-                self._epoch(method, nets, parts, stage, index, epoch, optimizers, run)
-                self._seconds[stage.name] = before + time.monotonic() - begin
-                if stage.stop is not None and stage.stop(run):
-                    break
-                if epoch + 1 < stage.epochs:
-                    self._save(Snapshot(index, epoch + 1, run.step), method, optimizers, self._interrupts.pending)
-                    self._interrupts.check()
-        self._seconds[stage.name] = before + time.monotonic() - begin
-        self._watcher.end_stage(self._seconds[stage.name])
+            self._train(method, nets, parts, stage, index, run, start, begin)
+        if stage.name not in self.reused:
+            self._seconds[stage.name] = before + time.monotonic() - begin
+        self._watcher.end_stage(self._seconds[stage.name], self._look(method, run, stage.name))
         self._save(Snapshot(index + 1), method, {}, force=True)
         self._interrupts.patient = False  # a pass can only be repeated whole, so there is nothing to wait for
         self._interrupts.check()
+
+    def _train(
+        self,
+        method: nn.Module,
+        nets: SimpleNamespace,
+        parts: Mapping[str, nn.Module],
+        stage: Train,
+        index: int,
+        run: Run,
+        start: Snapshot,
+        begin: float,
+    ) -> None:
+        fresh = self._pretrained is not None and stage.recipe is not None and not start.epoch
+        key = self._pretrained.key(stage, index, parts) if fresh else ""
+        if fresh and self._reuse(key, stage, parts):
+            return
+        optimizers = {key: self._runtime.optimizer(group, parts) for key, group in stage.groups.items()}
+        if start.tensors:
+            unpack(start, method, optimizers)
+        before, busy = self._seconds.get(stage.name, 0.0), time.process_time()
+        for epoch in range(start.epoch, stage.epochs):
+            self._interrupts.patient = True
+            self._epoch(method, nets, parts, stage, index, epoch, optimizers, run)
+            self._seconds[stage.name] = before + time.monotonic() - begin
+            if stage.stop is not None and stage.stop(run):
+                break
+            if epoch + 1 < stage.epochs:
+                self._save(Snapshot(index, epoch + 1, run.step), method, optimizers, self._interrupts.pending)
+                self._interrupts.check()
+        if fresh and self._runtime.rank == 0:
+            history = [record for record in self._history.records if record["stage"] == stage.name]
+            spent = time.monotonic() - begin, time.process_time() - busy
+            self._pretrained.keep(key, result_of(stage, parts, history, *spent))
+
+    def _reuse(self, key: str, stage: Train, parts: Mapping[str, nn.Module]) -> bool:
+        """Take what the stage would make of its parts, on all ranks or on none."""
+        taken = self._pretrained.take(key, stage, parts)
+        everywhere = int(collectives.min_ranks(torch.tensor(int(taken is not None), device=self._runtime.device)))
+        if taken is None or not everywhere:
+            return False
+        put(taken, stage, parts)
+        for record in taken.history:
+            self._history.append(record)
+        self._seconds[stage.name], self.reused[stage.name] = taken.seconds, taken
+        self._watcher.reused(taken.origin)
+        return True
 
     def _epoch(
         self,
@@ -150,8 +200,10 @@ class Engine:
                 self._apply(update, stage, parts, optimizers, run)
             run.step += 1
             self._watcher.step()
-        record = {"stage": stage.name, "epoch": epoch, "seconds": round(time.monotonic() - begin, 4), **run.take_log()}
-        _check_finite(record)
+        means, broke = run.take_log()
+        if broke:
+            raise _not_finite(stage, index, run, means, broke)
+        record = {"stage": stage.name, "epoch": epoch, "seconds": round(time.monotonic() - begin, 4), **means}
         self._history.append(record)
         self._watcher.end_epoch(record)
 
@@ -164,8 +216,12 @@ class Engine:
         run: Run,
     ) -> None:
         group, optimizer = stage.groups[update.group], optimizers[update.group]
-        for every in optimizers.values():
-            every.zero_grad(set_to_none=True)  # an adversarial loss leaves gradients in parts that it must not move
+        for every in optimizers.values():  # an adversarial loss leaves gradients in parts that it must not move
+            for settings in every.param_groups:
+                for parameter in settings["params"]:
+                    parameter.grad = (
+                        None  # Optimizer.zero_grad opens a profiler range each time: a third of a small step
+                    )
         self._runtime.backward(update.loss)
         if group.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(
@@ -178,6 +234,15 @@ class Engine:
     def _steps(self, stage: Stage, run: Run) -> int:
         return run.count_steps(stage.batch_size, stage.needs_equal_shards) if isinstance(stage, Train) else 0
 
+    def _look(self, method: nn.Module, run: Run, stage: str) -> dict:
+        if self._examine is None:
+            return {}
+        found = {}
+        _without_gradient(method, lambda run: found.update(self._examine(method, run)), run)
+        origin = {"reused": self.reused[stage].origin} if stage in self.reused else {}
+        self.health.append({"stage": stage, **found, **origin})
+        return found
+
     def _save(
         self,
         snapshot: Snapshot,
@@ -189,7 +254,7 @@ class Engine:
         if self._checkpoint is None or not due or self._runtime.rank != 0:
             return
         snapshot.tensors, snapshot.optimizers = pack(method, optimizers)
-        snapshot.history, snapshot.seconds = self._history.records, self._seconds
+        snapshot.history, snapshot.seconds, snapshot.health = self._history.records, self._seconds, self.health
         self._checkpoint.save(snapshot)
         self._saved_at = time.monotonic()
 
@@ -227,12 +292,20 @@ def _without_gradient(method: nn.Module, function: Callable[[Run], None], run: R
     function(run)
 
 
-def _check_finite(record: Mapping[str, object]) -> None:
-    bad = [
-        f"{name} = {value}" for name, value in record.items() if isinstance(value, float) and not math.isfinite(value)
-    ]
-    if bad:
-        raise TrainingError(
-            f"stage {record['stage']!r}, epoch {record['epoch']}: expected finite losses, got {', '.join(bad)}; "
-            f"lower the learning rate or check the scaling of the data"
+def _not_finite(
+    stage: Stage, index: int, run: Run, means: Mapping[str, float], broke: Mapping[str, int]
+) -> TrainingError:
+    """What to say of terms of which ``broke`` tells the first step that was not finite."""
+    first = min(broke.values())
+    terms = ", ".join(f"{name} = {means[name]}" for name, step in broke.items() if step == first)
+    where = f"stage {stage.name!r}"
+    if isinstance(stage, Train):
+        step = first - run.epoch * run.steps_per_epoch
+        rows = run.rows_of_step(step, stage.batch_size, index, stage.needs_equal_shards)
+        shown = ", ".join(map(str, rows[:5])) + (f", … ({len(rows)} in all)" if len(rows) > 5 else "")
+        where += (
+            f", epoch {run.epoch + 1} of {stage.epochs}, step {step + 1} of {run.steps_per_epoch} with rows {shown}"
         )
+    return TrainingError(
+        f"{where}: expected finite losses, got {terms}; lower the learning rate or check the scaling of the data"
+    )

@@ -51,14 +51,17 @@ class Watcher:
     def begin_stage(self, number: int, total: int, name: str, epochs: int, steps: int, done: int) -> None:
         """A stage starts: its number of ``total``, its epochs (0 for a pass), steps per epoch, and epochs already done."""
 
+    def reused(self, origin: str) -> None:
+        """The stage that has begun needs no training: its result is at hand."""
+
     def step(self) -> None:
         """A step is done."""
 
     def end_epoch(self, record: dict) -> None:
         """An epoch is done; ``record`` is its line in the history."""
 
-    def end_stage(self, seconds: float) -> None:
-        """The stage is done, in all its sessions together after ``seconds``."""
+    def end_stage(self, seconds: float, health: dict) -> None:
+        """The stage is done, in all its sessions together after ``seconds``; what was found when it was looked at."""
 
     def close(self) -> None:
         """The run has ended, well or not; always the last call."""
@@ -77,15 +80,19 @@ class Lines(Watcher):
         if not epochs:
             self._say(f"{self._label} …")
 
+    def reused(self, origin: str) -> None:
+        """Print where the result is from."""
+        self._say(f"{self._label} taken from {origin}")
+
     def end_epoch(self, record: dict) -> None:
         """Print the means of the epoch."""
         self._say(
             f"{self._label} epoch {record['epoch'] + 1}/{self._epochs}  {terms(record)}  {record['seconds']:.1f} s"
         )
 
-    def end_stage(self, seconds: float) -> None:
-        """Print how long the stage took."""
-        self._say(f"{self._label} done in {seconds:.1f} s")
+    def end_stage(self, seconds: float, health: dict) -> None:
+        """Print how long the stage took, and how the method is."""
+        self._say("  ".join(filter(None, (f"{self._label} done in {seconds:.1f} s", terms(health)))))
 
     def _say(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
@@ -119,6 +126,10 @@ class Bars(Watcher):
         self._task = self._progress.add_task(name, total=epochs or 1, completed=done, loss="")
         self._progress.start()
 
+    def reused(self, origin: str) -> None:
+        """Print where the result is from, above the bar."""
+        self._progress.console.print(f"taken from {origin}", markup=False, highlight=False)
+
     def step(self) -> None:
         """Move the bar by a fraction of an epoch, at most a few times a second."""
         self._done += 1
@@ -132,7 +143,7 @@ class Bars(Watcher):
         losses = {name: value for name, value in record.items() if name.startswith("loss")}
         self._progress.update(self._task, completed=record["epoch"] + 1, loss=terms(losses))
 
-    def end_stage(self, seconds: float) -> None:
+    def end_stage(self, seconds: float, health: dict) -> None:
         """Complete the bar and leave it on the screen."""
         self._progress.update(self._task, completed=self._progress.tasks[0].total)
         self.close()
@@ -154,4 +165,4 @@ def watcher(stream: TextIO | None, quiet: bool = False) -> Watcher:
 def terms(record: dict) -> str:
     """Return the logged terms of a record as short text."""
     skip = ("stage", "epoch", "seconds")
-    return "  ".join(f"{name} {value:.4g}" for name, value in record.items() if name not in skip)
+    return "  ".join(f"{name} {value:.4g}" for name, value in record.items() if name not in skip and value is not None)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from deepclust_accel.engine import collectives
 from deepclust_accel.engine.seeding import derive_seed
+from deepclust_accel.engine.terms import Terms
 
 if TYPE_CHECKING:
     from deepclust_accel.data.loader import Loader
@@ -41,8 +44,7 @@ class Run:
         self.generator = torch.Generator(device=self.device)
         self.shared_generator = torch.Generator(device="cpu")
         self._loader, self._seed = loader, seed
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._terms = Terms()
 
     @property
     def rows(self) -> int | None:
@@ -68,6 +70,23 @@ class Run:
             world_size=self.world_size,
             equal_shards=equal_shards,
         )
+
+    def rows_of_step(self, step: int, batch_size: int, stage: int, equal_shards: bool) -> list[int]:
+        """Numbers of the rows that this rank had in a step of the current epoch, counted from its start (engine)."""
+        rows = self._loader.row_numbers(
+            stage=stage,
+            epoch=self.epoch,
+            batch_size=batch_size,
+            rank=self.rank,
+            world_size=self.world_size,
+            equal_shards=equal_shards,
+        )
+        return next(islice(rows, step, None)).tolist()
+
+    def sample(self, count: int) -> Tensor:
+        """(n, …) at most ``count`` rows, the same whenever and on whatever rank they are asked for; in row order."""
+        rows = np.random.default_rng(derive_seed(self._seed, "sample")).permutation(self.rows)[:count]
+        return self._loader.rows_at(np.sort(rows)).x
 
     def count_steps(self, batch_size: int, equal_shards: bool) -> int:
         """How many batches an epoch has (engine)."""
@@ -101,18 +120,11 @@ class Run:
     def log(self, **values: Tensor | float) -> None:
         """Add values to the epoch's record, which holds their means; tensors are not read back until it ends."""
         for name, value in values.items():
-            value = value.detach().double() if isinstance(value, Tensor) else torch.tensor(float(value)).double()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts[name] = self._counts.get(name, 0) + 1
+            self._terms.add(self.step, name, value)
 
-    def take_log(self) -> dict[str, float]:
-        """Return the mean of each logged value since the last call, over all ranks, and start afresh (engine)."""
-        means = {
-            name: float(collectives.sum_ranks(total)) / (self._counts[name] * self.world_size)
-            for name, total in self._sums.items()
-        }
-        self._sums, self._counts = {}, {}
-        return means
+    def take_log(self) -> tuple[dict[str, float], dict[str, int]]:
+        """Means of what was logged since the last call, and the first step of each term that was not finite (engine)."""
+        return self._terms.take()
 
     def reseed(self, stage: int, epoch: int) -> None:
         """Start the random numbers of an epoch; also seeds torch's global generator, for modules like Dropout (engine)."""

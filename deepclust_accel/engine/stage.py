@@ -65,6 +65,8 @@ class Train:
         stop: asked after each epoch, with the history at hand; True ends the stage.
         needs_equal_shards: for losses over pairs of rows: the ragged last batch is dropped, so that every step sees a
             full batch (a smaller one would change what the loss means) and all ranks see equally many rows.
+        recipe: JSON-able facts which, with the rows, the seed and the parts as they are before it, determine what the
+            stage makes of its parts, by which its result can be kept and taken again; None where it depends on more.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Train:
     every: Every | None = None
     stop: Callable[[Run], bool] | None = None
     needs_equal_shards: bool = False
+    recipe: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deepclust_accel.config import to_mapping
 from deepclust_accel.engine.run import Run
 from deepclust_accel.errors import ArgumentError
 from deepclust_accel.methods.base import DataSpec, Group, Method, Params, Train, param
@@ -54,6 +56,9 @@ def choose_decoder(params: ReconstructionParams, data: DataSpec) -> Reconstructi
     return replace(params, decoder="bernoulli" if data.unit_range else "gaussian")
 
 
+_SHARED = ("_inputs", "_mean", "_reconstruct", "mean_squared_error")  # what pretraining depends on besides settings
+
+
 class ReconstructionMethod(Method):
     """A method with an ``encoder`` and a ``decoder``, and their pretraining.
 
@@ -84,7 +89,24 @@ class ReconstructionMethod(Method):
         falling = Group(
             ("encoder", "decoder"), p.pretrain_learning_rate, decay=lambda epoch: 1 - epoch / p.pretrain_epochs
         )
-        return [Train("pretrain", self._reconstruct, {"main": falling}, p.pretrain_epochs, p.pretrain_batch_size)]
+        return [self._pretrain("pretrain", self._reconstruct, falling, p.pretrain_epochs)]
+
+    def _pretrain(self, name: str, step: Callable, group: Group, epochs: int, **facts: Any) -> Train:
+        """A stage of pretraining that other methods can take over.
+
+        A subclass that changes how rows are shown or compared shares its networks only with its like and equal settings.
+        """
+        own = [name for name in _SHARED if getattr(type(self), name) is not getattr(ReconstructionMethod, name)]
+        recipe = {
+            "epochs": epochs,
+            "batch_size": self.params.pretrain_batch_size,
+            "learning_rate": group.learning_rate,
+            "falling": group.decay is not None,
+            "unit_range": self.data.unit_range,
+            **facts,
+            **({"only": [type(self).__qualname__, own, to_mapping(self.params)]} if own else {}),
+        }
+        return Train(name, step, {"main": group}, epochs, self.params.pretrain_batch_size, recipe=recipe)
 
     def _inputs(self, x: Tensor, run: Run) -> Tensor:
         """The rows as the networks see them in training; methods that augment do it here."""
@@ -96,9 +118,9 @@ class ReconstructionMethod(Method):
 
     def _reconstruct(self, nets, batch, run: Run) -> Tensor:
         x = self._inputs(batch.x, run)
-        return self._mean_squared_error(nets.decoder(nets.encoder(x)), x)
+        return self.mean_squared_error(nets.decoder(nets.encoder(x)), x)
 
-    def _mean_squared_error(self, output: Tensor, x: Tensor) -> Tensor:
+    def mean_squared_error(self, output: Tensor, x: Tensor) -> Tensor:
         """Mean over rows and values of the squared error of what the decoder says of x."""
         return F.mse_loss(self._mean(output), x.flatten(1))
 
@@ -121,10 +143,14 @@ class AutoencoderMethod(ReconstructionMethod):
         """Return the stages that train encoder and decoder, layer by layer first where that is asked for."""
         p, layers = self.params, []
         if p.pretraining == "stacked":
-            group = {"main": Group(("encoder", "decoder"), p.pretrain_learning_rate)}
+            group = Group(("encoder", "decoder"), p.pretrain_learning_rate)
             layers = [
-                Train(
-                    f"pretrain-layer-{depth + 1}", self._layer_step(depth), group, p.layer_epochs, p.pretrain_batch_size
+                self._pretrain(
+                    f"pretrain-layer-{depth + 1}",
+                    self._layer_step(depth),
+                    group,
+                    p.layer_epochs,
+                    corruption=p.corruption,
                 )
                 for depth in range(len(self.encoder))
             ]

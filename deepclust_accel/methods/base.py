@@ -15,10 +15,25 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from deepclust_accel.config import Params, param
-from deepclust_accel.data.source import DataSpec
+from deepclust_accel.data.source import Batch, DataSpec
+from deepclust_accel.engine.run import Run
 from deepclust_accel.engine.stage import Every, Group, Pass, Stage, Train, Update
 
-__all__ = ["DataSpec", "Every", "Group", "Method", "MethodInfo", "Params", "Pass", "Train", "Update", "param"]
+__all__ = [
+    "Batch",
+    "DataSpec",
+    "Every",
+    "Group",
+    "Method",
+    "MethodInfo",
+    "Params",
+    "Pass",
+    "Run",
+    "Stage",
+    "Train",
+    "Update",
+    "param",
+]
 
 
 @dataclass(frozen=True)

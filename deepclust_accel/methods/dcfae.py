@@ -89,6 +89,8 @@ class Dcfae(Method):
     of each row with itself, and the loss mostly spreads the embedding; ``include_diagonal=false`` leaves it out. Cost of an
     epoch: O(N·weights·H·W) + O(N·batch·(Z + E)). Assumes that neighbours in the code are of one class. Known failure: where
     reconstruction weighs too little beside the other losses (``pixels=none`` on 8 x 8), the code collapses.
+
+    Defaults that the paper does not give were chosen while looking at the accuracy of a few seeds on digits.
     """
 
     info = MethodInfo(

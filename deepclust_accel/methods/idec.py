@@ -34,7 +34,7 @@ class ReconstructedSelfTraining(SelfTrained):
     def _refine(self, nets, batch, run: Run) -> Tensor:
         x = self._inputs(batch.x, run)
         z = nets.encoder(x)
-        reconstruction = self._mean_squared_error(nets.decoder(z), x)
+        reconstruction = self.mean_squared_error(nets.decoder(z), x)
         clustering = divergence(self.targets.rows[batch.index], nets.centers(z))
         run.log(reconstruction=reconstruction, clustering=clustering)
         return reconstruction + self.params.cluster_weight * clustering

@@ -8,15 +8,19 @@ distribution names between commas, hides all plugins but those; the built-in met
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
 from importlib import metadata
 
 from deepclust_accel.errors import PluginError, nearest
 
-__all__ = ["GROUP", "Entry", "entries", "load", "register"]
+__all__ = ["API_VERSION", "BUILT_IN", "GROUP", "Entry", "entries", "examine", "load", "register"]
 
 GROUP = "deepclust_accel.methods"
 API_VERSION = 1
+BUILT_IN = "deepclust-accel"
 _local: dict[str, type] = {}
 
 
@@ -54,9 +58,20 @@ def entries() -> list[Entry]:
     for name, points in sorted(_found().items()):
         problem = f"offered by {_owners(points)}; uninstall one" if len(points) > 1 else ""
         for point in points:
-            rows.append(Entry(name, point.dist.name, point.dist.version, point.value, problem))
+            rows.append(Entry(name, _owner(point), _version(point), point.value, problem))
     rows += [Entry(name, "this process", "", f"{c.__module__}:{c.__qualname__}") for name, c in sorted(_local.items())]
     return rows
+
+
+def examine(entry: Entry) -> Entry:
+    """The entry with its problem, if importing it shows one."""
+    if entry.problem:
+        return entry
+    try:
+        load(entry.name)
+    except PluginError as problem:
+        return replace(entry, problem=str(problem))
+    return entry
 
 
 def load(name: str) -> type:
@@ -78,10 +93,11 @@ def load(name: str) -> type:
     if len(points) > 1:
         raise PluginError(f"method {name!r} is offered by {_owners(points)}; uninstall one")
     point = points[0]
-    owner = f"{point.dist.name} {point.dist.version}, {point.value}"
+    owner = f"{_owner(point)} {_version(point)}, {point.value}"
     try:
-        cls = point.load()
-    except Exception as cause:  # a plugin may raise anything at import; its name is what the user needs
+        with redirect_stdout(sys.stderr):  # --json promises one object on stdout
+            cls = point.load()
+    except (Exception, SystemExit) as cause:  # a plugin may raise anything at import; its name is what the user needs
         raise PluginError(f"method {name!r} ({owner}) failed to import: {type(cause).__name__}: {cause}") from cause
     return _checked(name, cls, owner)
 
@@ -101,15 +117,43 @@ def _checked(name: str, cls: type, owner: str) -> type:
 
 def _found() -> dict[str, list[metadata.EntryPoint]]:
     allowed = os.environ.get("DCACCEL_PLUGINS")
-    allowed_names = None if allowed is None else {a.strip() for a in allowed.split(",")} | {"deepclust-accel"}
+    allowed_names = None if allowed is None else {a.strip() for a in allowed.split(",")} | {BUILT_IN}
     found: dict[str, dict[tuple[str, str], metadata.EntryPoint]] = {}
-    for point in metadata.entry_points(group=GROUP):
-        if point.dist is None or allowed_names is not None and point.dist.name not in allowed_names:
-            continue
-        # One distribution can be seen twice (source tree and site-packages); that is not a conflict.
-        found.setdefault(point.name, {})[point.dist.name, point.value] = point
+    for point in _points():
+        if allowed_names is None or _owner(point) in allowed_names:
+            # One distribution can be seen twice (source tree and site-packages); that is not a conflict.
+            found.setdefault(point.name, {})[_owner(point), point.value] = point
     return {name: list(points.values()) for name, points in found.items()}
 
 
+def _points() -> Iterator[metadata.EntryPoint]:
+    """Entry points of the group, distribution by distribution: one whose metadata are damaged must not hide the others,
+    which metadata.entry_points() would let it do. Of two copies of a distribution the first on the path counts."""
+    seen = set()
+    for distribution in metadata.distributions():
+        try:
+            points = list(distribution.entry_points.select(group=GROUP))
+        except Exception:  # noqa: BLE001 - whatever is wrong with it, it is not ours to mend
+            continue
+        if points and (owner := _owner(points[0])) not in seen:
+            seen.add(owner)
+            yield from points
+
+
+def _owner(point: metadata.EntryPoint) -> str:
+    return _metadata(point, "Name")
+
+
+def _version(point: metadata.EntryPoint) -> str:
+    return _metadata(point, "Version")
+
+
+def _metadata(point: metadata.EntryPoint, key: str) -> str:
+    try:
+        return point.dist.metadata[key] or "unknown"
+    except Exception:  # noqa: BLE001 - a folder without a METADATA file
+        return "unknown"
+
+
 def _owners(points: list[metadata.EntryPoint]) -> str:
-    return " and ".join(sorted(p.dist.name for p in points))
+    return " and ".join(sorted(_owner(p) for p in points))

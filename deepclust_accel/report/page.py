@@ -1,11 +1,8 @@
-"""The page: header, sections, style and script in one text."""
+"""The page of a run: header and sections."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -13,11 +10,10 @@ from typing import Any
 from deepclust_accel.report import sections
 from deepclust_accel.report.content import ReportContent
 from deepclust_accel.report.details import reproduce, run_details
+from deepclust_accel.report.document import document
 from deepclust_accel.report.facts import Facts, digest, entry, is_number, mapping
 from deepclust_accel.report.figures import WIDE
 from deepclust_accel.report.markup import Markup, count, join, number, tag
-from deepclust_accel.report.palette import color_rules
-from deepclust_accel.report.style import SCRIPT, STYLE
 
 __all__ = ["render"]
 
@@ -48,40 +44,8 @@ def render(content: ReportContent) -> str:
         reproduce(run),
     ]
     version = entry(run, "versions", "deepclust_accel") or entry(run, "versions", "deepclust-accel")
-    body = [
-        _header(run, facts),
-        tag("main", *parts),
-        tag(
-            "footer",
-            tag(
-                "p",
-                f"Made by deepclust_accel{f' {version}' if version else ''}. "
-                "This page is one file and loads nothing from the network.",
-            ),
-        ),
-        tag("script", Markup(SCRIPT)),
-    ]
     used = list(range(facts.clusters)) + (facts.truth.colors if facts.truth else [])
-    page = tag("html", _head(_title(run), color_rules(used)), tag("body", *body), lang="en")
-    return _storable(f"<!DOCTYPE html>\n{page}\n")
-
-
-def _head(title: str, colors: str) -> Markup:
-    # The page may use its own style, its own script and pictures inside it, and nothing else, whatever a label says.
-    digest_of = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode("ascii")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest_of}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", f"{title} · deepclust_accel"),
-        tag("link", rel="icon", href="data:,"),
-        tag("style", Markup(STYLE + colors)),
-    )
+    return document(_title(run), _header(run, facts), tag("main", *parts), colors=used, version=version)
 
 
 def _title(run: Mapping[str, Any]) -> str:
@@ -189,9 +153,3 @@ def _date(created: Any) -> str | None:
         return str(created)
     zone = moment.strftime("%Z") if moment.tzinfo else ""
     return f"{moment:%Y-%m-%d %H:%M} {zone}".strip()
-
-
-def _storable(page: str) -> str:
-    """Replace what UTF-8 or HTML cannot hold: halves of surrogate pairs (odd file names) and control characters."""
-    page = page.encode("utf-8", "replace").decode("utf-8")
-    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\N{REPLACEMENT CHARACTER}", page)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -145,12 +146,31 @@ def curves(content: ReportContent) -> Markup:
         "whether lower is better for the clusters: terms have different scales, and a weight can change during a run.",
         tag("ol", *stages, class_="stages"),
         tag("div", *panels, class_="panels"),
+        _health(content.run.get("health")),
         tag(
             "details",
             tag("summary", "As a table"),
             table(("term", "first", "last", "lowest", "highest"), lines, class_="figures"),
         ),
     )
+
+
+def _health(stages: Any) -> Markup | None:
+    """What was seen of a thousand rows before the first stage and after each."""
+    stages = [s for s in stages if isinstance(s, dict)] if isinstance(stages, list) else []
+    if not stages:
+        return None
+    names = list(dict.fromkeys(name for s in stages for name in s if name != "stage"))
+    rows = [
+        (str(s.get("stage")), *(number(s[name], 3) if is_number(s.get(name)) else "–" for name in names))
+        for s in stages
+    ]
+    read = (
+        "Health after each stage, of at most 1,024 rows: clusters without a row, share of the largest, entropy of a row's "
+        "assignment (0 sure, 1 undecided), effective rank of the embedding, silhouette. Before a method has clusters, only "
+        "the rank tells something."
+    )
+    return tag("details", tag("summary", "Health, stage by stage"), tag("p", read), table(("stage", *names), rows))
 
 
 def _took(records: list[dict]) -> str:

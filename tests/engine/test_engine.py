@@ -161,10 +161,19 @@ def test_same_seed_same_weights_whatever_the_global_state():
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_itself():
     class Sick(Autoencoder):
         def step(self, nets, batch, run):
-            return super().step(nets, batch, run) * (float("nan") if run.epoch == 1 else 1.0)
+            mine = 11 in batch.index
+            run.log(shift=float("inf") if mine and run.epoch == 1 else 0.0)
+            return super().step(nets, batch, run) * (float("nan") if mine and run.epoch == 1 else 1.0)
 
-    with pytest.raises(TrainingError, match="stage 'pretrain', epoch 1: expected finite losses, got .*loss = nan"):
+    with pytest.raises(TrainingError) as stopped:
         fit(build(Sick))
+    batches = [b.index.tolist() for b in loader().epoch(stage=0, epoch=1, batch_size=16)]
+    step, rows = next((i, rows) for i, rows in enumerate(batches) if 11 in rows)
+    shown = ", ".join(map(str, rows[:5]))
+    said = (
+        f"stage 'pretrain', epoch 2 of 3, step {step + 1} of {len(batches)} with rows {shown}, … ({len(rows)} in all): "
+    )
+    assert str(stopped.value).startswith(said + "expected finite losses, got shift = inf, loss = nan;")
 
 
 @pytest.mark.parametrize(

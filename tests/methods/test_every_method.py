@@ -1,19 +1,13 @@
-"""What every built-in method can do, in all its variants: fit, predict new rows, save and load, resume bit for bit."""
-
-import signal
+"""Every built-in method, in all its variants, passes the conformance kit that plugins have to pass."""
 
 import numpy as np
 import pytest
-import torch
 from sklearn.datasets import load_digits
-from sklearn.metrics import adjusted_rand_score
 
-from deepclust_accel import DeepClusterer, fitting
-from deepclust_accel.config import describe, from_mapping
-from deepclust_accel.data import ArraySource
-from deepclust_accel.engine.monitor import Watcher
+from deepclust_accel import DeepClusterer
 from deepclust_accel.errors import ArgumentError
 from deepclust_accel.methods import registry
+from deepclust_accel.testing.methods import check_method
 
 AE = {
     "hidden": (64,),
@@ -76,19 +70,10 @@ CASES = {
 NOT_FROM_CLUSTERS = {("dkm", "annealed"), ("cm", "random"), ("ae-cm", "random"), ("aae", "")}  # too short to find any
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def images():
     digits = load_digits(n_class=3)
     return (digits.images[:300] / 16).astype(np.float32), digits.target[:300]
-
-
-@pytest.fixture(params=CASES, ids=lambda case: " ".join(case).strip())
-def case(request):
-    return request.param
-
-
-def clusterer(case):
-    return DeepClusterer(case[0], 3, params=CASES[case], random_state=0)
 
 
 def test_every_built_in_method_is_here():
@@ -96,56 +81,12 @@ def test_every_built_in_method_is_here():
     assert {name for name, _ in CASES} == ours
 
 
-def test_fits_predicts_saves_and_loads(case, images, tmp_path):
-    X, y = images
-    model = clusterer(case).fit(X[:240])
-    assert set(model.labels_) <= {0, 1, 2}
-    if case not in NOT_FROM_CLUSTERS:
-        assert adjusted_rand_score(y[:240], model.labels_) > 0.4  # chance is 0
-    new = X[240:]
-    codes, probabilities = model.transform(new), model.predict_proba(new)
-    assert codes.dtype == np.float32 and np.isfinite(codes).all()
-    assert probabilities.shape == (60, 3) and np.allclose(probabilities.sum(1), 1, atol=1e-5)
-    assert np.array_equal(probabilities.argmax(1), model.predict(new))
-    assert np.array_equal(model.transform(new[5:6]), codes[5:6])  # whoever stands beside it
-    if hasattr(model, "cluster_centers_"):
-        assert model.cluster_centers_.shape[0] == 3
-    model.save(tmp_path / "model")
-    again = DeepClusterer.load(tmp_path / "model")
-    assert np.array_equal(again.predict_proba(new), probabilities) and np.array_equal(again.transform(new), codes)
-
-
-class InterruptAfterAnEpoch(Watcher):
-    def end_epoch(self, record):
-        signal.raise_signal(signal.SIGINT)
-
-
-def test_interrupted_after_every_epoch_and_resumed_is_bit_equal(case, images, tmp_path):
-    source = ArraySource(images[0][:120])
-    short = {name: min(value, 2) if name.endswith("epochs") else value for name, value in CASES[case].items()}
-    short |= {"classifier_steps": 8} if case[0] == "dvae" else {}
-    params = from_mapping(registry.load(case[0]).Params, short)
-    settings = fitting.Settings(case[0], 3, params, seed=1)
-    whole, sessions, result = fitting.fit(settings, source), 0, None
-    while result is None:
-        sessions += 1
-        try:
-            result = fitting.fit(settings, source, checkpoint=tmp_path, resume=True, watcher=InterruptAfterAnEpoch())
-        except KeyboardInterrupt:
-            assert sessions < 50
-    assert sessions > len(whole.history) - 1
-    wanted, got = whole.model.network.state_dict(), result.model.network.state_dict()
-    assert wanted.keys() == got.keys() and all(torch.equal(wanted[name], got[name]) for name in wanted)
-    timeless = [[{k: v for k, v in r.items() if k != "seconds"} for r in x.history] for x in (whole, result)]
-    assert timeless[0] == timeless[1]
-
-
-@pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
-def test_a_method_says_who_wrote_it_and_documents_every_setting(name):
-    cls = registry.load(name)
-    assert cls.info.name == name and cls.info.paper and cls.info.summary
-    assert all(row["help"] for row in describe(cls.Params))
-    assert all(word in cls.__doc__.lower() for word in ("cost", "assum"))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(case).strip())
+def test_conforms(case):
+    minimum = None if case in NOT_FROM_CLUSTERS else 0.4
+    checks = list(check_method(case[0], params=CASES[case], minimum_ari=minimum))
+    assert len(checks) > 10
+    assert not [str(check) for check in checks if check.problem]
 
 
 def test_methods_for_images_learn_the_shape_of_a_row_from_the_data_or_a_setting(images, tmp_path):

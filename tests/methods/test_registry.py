@@ -93,6 +93,41 @@ def test_a_broken_plugin_stops_nothing_else(site):
     assert registry.load("dvae").info.name == "dvae"
 
 
+def test_examining_adds_the_reason_why_each_cannot_be_used(site):
+    rows = {(e.name, e.distribution): registry.examine(e).problem for e in registry.entries()}
+    assert "failed to import: ModuleNotFoundError" in rows["broken", "dcp-bad"]
+    assert "expected api_version 1, got 0" in rows["old", "dcp-good"]
+    assert "uninstall one" in rows["shared", "dcp-good"] and "uninstall one" in rows["shared", "dcp-bad"]
+    assert rows["good", "dcp-good"] == rows["dvae", "deepclust-accel"] == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import sys; sys.exit(3)", "failed to import: SystemExit: 3"),
+        ("", "failed to import: AttributeError"),
+        ("Method = None", "expected api_version 1, got None"),
+    ],
+)
+def test_whatever_a_plugin_does_at_import_is_its_own_problem(tmp_path, monkeypatch, code, reason):
+    distribution(tmp_path, "dcp-wild", "dcp_wild", code, {"wild": "Method"})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "dcp_wild", raising=False)
+    (wild,) = (registry.examine(e) for e in registry.entries() if e.name == "wild")
+    assert reason in wild.problem
+    sys.modules.pop("dcp_wild", None)
+
+
+def test_damaged_metadata_hide_nothing_else(site):
+    torn = site / "torn-1.dist-info"
+    torn.mkdir()
+    (torn / "entry_points.txt").write_text(f"[{registry.GROUP}]\nno equals sign\n")
+    (site / "dcp_good-1.2.dist-info" / "METADATA").unlink()
+    names = {(e.name, e.distribution, e.version) for e in registry.entries()}
+    assert ("good", "unknown", "unknown") in names and ("dvae", "deepclust-accel") in {n[:2] for n in names}
+    assert registry.load("good").__name__ == "Good"
+
+
 def test_an_allow_list_hides_the_rest(site, monkeypatch):
     monkeypatch.setenv("DCACCEL_PLUGINS", "dcp-bad")
     assert {e.distribution for e in registry.entries()} == {"deepclust-accel", "dcp-bad"}
