@@ -1,6 +1,6 @@
 """One of W processes: gradients of every stage of a method in float64, without taking a step; rank 0 writes them.
 
-torchrun --nproc-per-node W worker.py METHOD PARAMS_JSON GLOBAL_BATCH OUT.npz
+torchrun --nproc-per-node W worker.py METHOD,… PARAMS_JSON GLOBAL_BATCH FOLDER
 """
 
 import json
@@ -47,8 +47,7 @@ def gradients(method, stage, index, run):
     return run.take_log()[0], torch.cat(found)
 
 
-def main(name, params, together, out):
-    runtime = Runtime("cpu")
+def main(name, params, together, out, runtime):
     X = (load_digits().data[:ROWS] / 16).astype(np.float32)
     sizes = {key: together // runtime.world_size for key in ("batch_size", "pretrain_batch_size")}
     known = fitting.resolve_params(name, [])[0].get_params()
@@ -76,4 +75,7 @@ def main(name, params, together, out):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    names, settings, batch, folder = sys.argv[1:]
+    processes = Runtime("cpu")
+    for each in names.split(","):
+        main(each, json.loads(settings), int(batch), f"{folder}/{each}.npz", processes)
