@@ -22,7 +22,7 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 LEVELS = {
     0: "",
     1: "-mavx2 -mfma",
-    2: "-mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vector-width=512 "
+    2: "-mavx512f -mavx512dq -mavx512bw -mavx512vl -mavx512bf16 -mfma -mprefer-vector-width=512 "
     "-Wno-uninitialized -Wno-maybe-uninitialized",
 }  # GCC 12 warns about its own intrinsics
 TORCH_TARGET = "0x020b000000000000"  # the oldest torch the stable ABI calls need: 2.11

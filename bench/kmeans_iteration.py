@@ -1,6 +1,6 @@
 """One exact k-means iteration of large N: nearest_center + center_sums beside scikit-learn and, where installed, FAISS.
 
-python bench/kmeans_iteration.py [--rows 1000000] [--columns 10] [--clusters 100] [--rounds 7]
+python bench/kmeans_iteration.py [--rows 1000000] [--columns 10] [--clusters 100] [--rounds 7] [--out FILE.json]
 
 Everyone starts from the same centers with the same number of threads, in interleaved rounds. What the others do before
 and after iterating (checks, copies, a last assignment) is taken out: their iteration is the difference between a run of
@@ -11,15 +11,18 @@ ten iterations, divided by ten. All must arrive at the same inertia.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
 from deepclust_accel import ops
+from deepclust_accel.bench.machine import describe
 
 STEPS = 10
 
@@ -59,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("rows", 1_000_000), ("columns", 10), ("clusters", 100), ("rounds", 7)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     g = torch.Generator().manual_seed(0)
     x = torch.randn(options.rows, options.columns, generator=g)
@@ -80,9 +84,16 @@ def main() -> None:
             whole = seconds(run, STEPS) if name == "ours" else seconds(run, STEPS + 1) - seconds(run, 1)
             samples[name].append(whole / STEPS)
     print(f"{options.rows:,} x {options.columns}, K = {options.clusters}, {torch.get_num_threads()} threads")
+    ratios = {
+        name: statistics.median(a / b for a, b in zip(taken, samples["ours"], strict=True))
+        for name, taken in samples.items()
+    }
     for name, taken in samples.items():
-        ratio = statistics.median(a / b for a, b in zip(taken, samples["ours"], strict=True))
-        print(f"{name:13s} {1e3 * statistics.median(taken):8.1f} ms an iteration, {ratio:.2f} x ours")
+        print(f"{name:13s} {1e3 * statistics.median(taken):8.1f} ms an iteration, {ratios[name]:.2f} x ours")
+    if options.out:
+        sizes = {key: getattr(options, key) for key in ("rows", "columns", "clusters", "rounds")}
+        record = {**sizes, "machine": describe(), "seconds": samples, "ratio": ratios}
+        options.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,33 +18,53 @@ RESULTS = ROOT / "bench" / "results"
 
 
 def kernels() -> str:
-    """Time of forward + backward over N, and how many times slower the alternatives are."""
-    record = json.loads((RESULTS / "kernels.json").read_text())
-    rows = {
-        (r["rows"], r["provider"]): r
-        for r in record["results"]
-        if r["phase"] == "both" and r["operator"] == "wasserstein_similarity"
-    }
-    others = [p for p in record["settings"]["providers"] if p not in ("native", "reference")]
+    """Time of forward + backward over N, and how many times slower the alternatives are, operator by operator."""
+    records = [json.loads(path.read_text()) for path in sorted((RESULTS / "kernels").glob("*.json"))]
+    others = ("eager", "compile", "keops")
     ratios = " | ".join(f"{p} / native" for p in others)
     lines = [
-        f"| N | native | of a matrix product | {ratios} | extra memory: native, eager |",
-        "|---" * (4 + len(others)) + "|",
+        f"| operator | N | native | of a matrix product | {ratios} | extra memory: native, eager |",
+        "|---" * (5 + len(others)) + "|",
     ]
-    for n in sorted({n for n, _ in rows}):
-        native, eager = rows[n, "native"], rows.get((n, "eager"), {})
-        ratios = " | ".join(_ratio(rows.get((n, p))) for p in others)
-        memory = f"{_mebibytes(native)}, {_mebibytes(eager)}"
-        lines.append(
-            f"| {n:,} | {_milliseconds(native['median_s'])} | {native['share_of_matmul']:.0%} | {ratios} | {memory} |"
-        )
-    machine = record["machine"]
+    for record in records:
+        for operator, about in record["settings"]["operators"].items():
+            lines += _operator_lines(record, operator, about["shape"], others)
+    machines = {(r["machine"]["cpu"], r["machine"]["threads"], r["machine"]["instruction_set"]) for r in records}
+    about = "; ".join(f"{cpu}, {threads} threads, {instructions}" for cpu, threads, instructions in sorted(machines))
+    rounds = sorted({r["settings"]["repeats"] for r in records})
     lines.append(
-        f"\n{machine['cpu']}, {machine['threads']} threads, {machine['instruction_set']}, torch "
-        f"{machine['versions']['torch']}; Z = 10, K = 10, float32, forward + backward, interleaved, median of "
-        f"{record['settings']['repeats']} rounds. CPU only: nothing here was measured on a GPU."
+        f"\n{about}, torch {records[0]['machine']['versions']['torch']}; float32, forward + backward, interleaved, median "
+        f"of {' or '.join(map(str, rounds))} rounds. CPU only: nothing here was measured on a GPU."
     )
-    return "\n".join(lines)
+    return "\n".join(lines + _kmeans_iteration())
+
+
+def _kmeans_iteration() -> list[str]:
+    path = RESULTS / "kmeans_iteration.json"
+    if not path.exists():
+        return []
+    record = json.loads(path.read_text())
+    mine = record["seconds"].pop("ours")
+    others = ", ".join(f"{name} {record['ratio'][name]:.1f}×" for name in record["seconds"])
+    return [
+        f"\nOne exact k-means iteration of {record['rows']:,} × {record['columns']} rows, "
+        f"K = {record['clusters']}: {_milliseconds(statistics.median(mine))}; {others} (`bench/kmeans_iteration.py`)."
+    ]
+
+
+def _operator_lines(record: dict, operator: str, shape: str, others: tuple[str, ...]) -> list[str]:
+    rows = {
+        (r["rows"], r["provider"]): r for r in record["results"] if r["phase"] == "both" and r["operator"] == operator
+    }
+    lines = []
+    for n in sorted({n for n, _ in rows}):
+        native = rows[n, "native"]
+        ratios = " | ".join(_ratio(rows.get((n, p))) for p in others)
+        memory = f"{_mebibytes(native)}, {_mebibytes(rows.get((n, 'eager'), {}))}"
+        name = f"`{operator}`, {shape.removesuffix(', float32')}" if not lines else ""
+        mine = f"{_milliseconds(native['median_s'])} | {native['share_of_matmul']:.0%}"
+        lines.append(f"| {name} | {n:,} | {mine} | {ratios} | {memory} |")
+    return lines
 
 
 def readings() -> str:
@@ -115,7 +136,9 @@ def filled(text: str) -> str:
 def _ratio(row: dict | None) -> str:
     if row is None:
         return "–"
-    return f"{row['ratio']:.1f}×" if row["status"] == "ok" else row["status"]
+    if row["status"] == "ok":
+        return f"{row['ratio']:.1f}×"
+    return "–" if row["status"] == "unavailable" else row["status"]
 
 
 def _milliseconds(seconds: float) -> str:

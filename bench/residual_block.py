@@ -5,9 +5,16 @@
 `dcaccel bench kernels` is for losses over all pairs of a batch; this operator has no rows to sweep but four shapes.
 Contestants take turns, so that a drifting machine hits all alike; ratios are medians of ratios within a round. "bare" is
 both convolutions forward and the gradients of their inputs and weights, without bias, relu and skip: less than the block.
+
+Peak activation memory of a step is the most that exists at any moment because of the step beyond x, the parameters and
+the gradients that the step returns: results, what is kept for the backward, temporaries, workspaces. `peak_bytes` is
+that, `peak_bytes_with_gradients` counts these gradients too from when their memory is taken, `kept_bytes` is what is
+left between forward and backward, the result included. Torch's allocator says all of it, oneDNN's scratchpads and
+reordered weights too (a counter around malloc gives the same bytes for eager and for ours).
 """
 
 import argparse
+import itertools
 import json
 import platform
 import statistics
@@ -15,6 +22,7 @@ import sys
 import time
 
 import torch
+from torch._C._profiler import _EventType
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
@@ -53,14 +61,15 @@ def inputs(batch, channels, size, dtype, layout):
 
 
 def contestants(batch, channels, size, dtype):
-    """Name -> a training step of it."""
-    found = {}
+    """Name -> a training step of it; and name -> what `memory` takes."""
+    found, weighed = {}, {}
     for name, layout in FORMATS.items():
         arguments, grad = inputs(batch, channels, size, dtype, layout)
         found[f"bare {name}"] = lambda a=arguments, g=grad: bare(a, g)
         found[f"eager {name}"] = lambda a=arguments, g=grad: step(eager, a, g)
         found[f"ours {name}"] = lambda a=arguments, g=grad: step(ops.residual_block, a, g)
-    return found
+        weighed |= {f"eager {name}": (eager, arguments, grad), f"ours {name}": (ops.residual_block, arguments, grad)}
+    return found, weighed
 
 
 def interleaved(calls, rounds):
@@ -76,16 +85,37 @@ def interleaved(calls, rounds):
     return times
 
 
-def peak(call):
-    """Bytes that torch's allocator holds at most during a call above what it held before: results, scratch, gradients."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as events:
-        call()
-    held = most = 0
-    found = [event for event in events.profiler.kineto_results.events() if event.name() == "[memory]"]
-    for event in sorted(found, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return most
+def memory(call, arguments, grad):
+    """`kept_bytes`, `peak_bytes` and `peak_bytes_with_gradients` of a step."""
+    leaves = [x.detach().requires_grad_() for x in arguments]
+    step(call, arguments, grad)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as forward:
+        out = call(*leaves)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as backward:
+        gradients = torch.autograd.grad(out, leaves, grad)
+    before, after = allocations(forward), allocations(backward)
+    kept = sum(size for _, size in before)
+    last = {pointer: i for i, (pointer, size) in enumerate(after) if size > 0}
+    returned = {last[g.data_ptr()] for g in gradients}
+    beside = [size for i, (_, size) in enumerate(after) if i not in returned]
+    most = [max(highest(s for _, s in before), kept + highest(sizes)) for sizes in (beside, [s for _, s in after])]
+    return {"kept_bytes": kept, "peak_bytes": most[0], "peak_bytes_with_gradients": most[1]}
+
+
+def allocations(events):
+    """(address, bytes) in order; negative bytes where memory was given back."""
+    found, todo = [], list(events.profiler.kineto_results.experimental_event_tree())
+    while todo:
+        event = todo.pop()
+        todo += event.children
+        kind, about = event.typed
+        if kind == _EventType.Allocation:
+            found.append((event.start_time_ns, about.ptr, about.alloc_size))
+    return [(pointer, size) for _, pointer, size in sorted(found, key=lambda each: each[0])]
+
+
+def highest(sizes):
+    return max(itertools.accumulate(sizes), default=0)
 
 
 def ratio(times, name, group):
@@ -95,17 +125,17 @@ def ratio(times, name, group):
 
 
 def measure(batch, channels, size, dtype, rounds):
-    calls = contestants(batch, channels, size, dtype)
+    calls, weighed = contestants(batch, channels, size, dtype)
     times = interleaved(calls, rounds)
-    entry = {"channels": channels, "size": size, "ms": {}, "peak_bytes": {}, "growth_bytes": {}}
-    doubled = contestants(2 * batch, channels, size, dtype)
-    for name, each in times.items():
-        entry["ms"][name] = [round(value, 2) for value in statistics.quantiles(each, n=4)]
-        if not name.startswith("bare"):
-            entry["peak_bytes"][name] = peak(calls[name])
-            entry["growth_bytes"][name] = peak(doubled[name]) - entry["peak_bytes"][name]
+    entry = {"channels": channels, "size": size}
+    entry["ms"] = {name: [round(value, 2) for value in statistics.quantiles(each, n=4)] for name, each in times.items()}
+    entry["memory"] = {name: memory(*arguments) for name, arguments in weighed.items()}
     for layout in FORMATS:
-        entry[f"ours {layout} by best"] = {g: ratio(times, f"ours {layout}", g) for g in ("bare", "eager")}
+        mine = f"ours {layout}"
+        entry[f"{mine} by best"] = {g: ratio(times, mine, g) for g in ("bare", "eager")}
+        for key, value in entry["memory"][mine].items():
+            best = min(entry["memory"][f"eager {other}"][key] for other in FORMATS)
+            entry[f"{mine} by best"][key] = round(value / best, 3)
     return entry
 
 

@@ -22,6 +22,7 @@ from deepclust_accel import ops
 from deepclust_accel.config import Params, from_mapping, resolve, to_mapping
 from deepclust_accel.data import Batch, DataSource, DataSpec, Loader, Scaling, check_finite, fingerprint
 from deepclust_accel.engine.checkpoint import Checkpoint
+from deepclust_accel.engine.collectives import barrier
 from deepclust_accel.engine.engine import Engine
 from deepclust_accel.engine.monitor import History, Watcher
 from deepclust_accel.engine.pretrained import Networks, PretrainingCache, Taken
@@ -213,19 +214,21 @@ def fit(
     method = build(settings, spec)
     if isinstance(pretrained, Networks):
         _check_replaceable(settings, method)
-    if on_start is not None:
+    _check_processes(settings, method, runtime)
+    if on_start is not None and runtime.rank == 0:
         on_start()
+    barrier()  # the folder is in order before others look for a snapshot
     identity = _identity(settings, spec, source, runtime) if checkpoint or pretrained else {}
     snapshots = Checkpoint(checkpoint, identity | {"pretrained": _origin(pretrained)}) if checkpoint else None
-    history = History(history_path)
+    history = History(history_path if runtime.rank == 0 else None)
     engine = Engine(
         runtime,
         seed=settings.seed,
         checkpoint=snapshots,
         history=history,
-        watcher=watcher,
+        watcher=watcher if runtime.rank == 0 else None,
         examine=examine,
-        pretrained=_cache(pretrained, identity, runtime) if isinstance(pretrained, Path) else pretrained,
+        pretrained=_cache(pretrained, identity, runtime),
     )
     loader = Loader(source, seed=settings.seed, scaling=scaling, device=runtime.device)
     with ops.record() as used:
@@ -249,6 +252,13 @@ def _fit_scaling(settings: Settings, source: DataSource) -> tuple[Scaling, bool]
     return Scaling.fit(settings.scaling, source), unit_range
 
 
+def _check_processes(settings: Settings, method: Method, runtime: Runtime) -> None:
+    if runtime.world_size > 1 and not method.info.distributed:
+        raise ArgumentError(
+            f"processes: expected one for {settings.method}, got {runtime.world_size}; start it without torchrun"
+        )
+
+
 def _check_replaceable(settings: Settings, method: Method) -> None:
     if not any(getattr(stage, "recipe", None) for stage in method.plan()):
         raise ArgumentError(
@@ -260,11 +270,15 @@ def _origin(pretrained: Path | Networks | None) -> str | None:
     return pretrained.origin if isinstance(pretrained, Networks) else None  # a cache changes nothing
 
 
-def _cache(folder: Path, identity: Mapping[str, Any], runtime: Runtime) -> PretrainingCache:
-    """A cache whose entries have the bits that training would have here."""
+def _cache(
+    given: Path | Networks | None, identity: Mapping[str, Any], runtime: Runtime
+) -> PretrainingCache | Networks | None:
+    """In place of a folder, a cache in it whose entries have the bits that training would have here."""
+    if not isinstance(given, Path):
+        return given
     facts = {key: identity[key] for key in ("data", "scaling", "seed", "precision", "world_size")}
     machine = [str(runtime.device), torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), torch.__version__]
-    return PretrainingCache(folder, {**facts, "machine": machine})
+    return PretrainingCache(given, {**facts, "machine": machine})
 
 
 def _check_backend(device: str) -> None:

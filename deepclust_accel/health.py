@@ -22,7 +22,8 @@ def examine(method: Method, run: Run) -> dict[str, float | int | None]:
     Returns:
         - ``empty``: clusters without one of these rows.
         - ``largest``: share of these rows in the largest cluster.
-        - ``entropy``: mean entropy of a row's assignment over log K, 0 for one-hot, 1 for undecided; None for K = 1.
+        - ``entropy``: mean entropy of a row's assignment over log K, 0 for one-hot, 1 for undecided; None for K = 1 and
+          where an assignment is not finite (a mixture before it is fitted).
         - ``rank``: :func:`effective_rank` of the embedding; 1 or less is a line or a point, however many dimensions it has.
         - ``silhouette``: of the assignment in the embedding; None where it is undefined. Embeddings of two stages have
           different geometries, so it compares runs after the same stage rather than stages.
@@ -37,10 +38,11 @@ def examine(method: Method, run: Run) -> dict[str, float | int | None]:
     counts = torch.bincount(labels, minlength=k)
     entropy = -torch.xlogy(p, p).sum(1).mean() / math.log(k) if k > 1 else None
     finite = bool(z.isfinite().all())
+    sure = entropy is not None and bool(p.isfinite().all())
     return {
         "empty": int((counts == 0).sum()),
         "largest": round(float(counts.max() / counts.sum()), 4),
-        "entropy": None if entropy is None else round(abs(float(entropy)), 4),
+        "entropy": round(abs(float(entropy)), 4) if sure else None,
         "rank": round(effective_rank(z), 3) if finite else None,
         "silhouette": _silhouette(z, labels) if finite else None,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -80,6 +81,8 @@ def run_fit(
         request.device,
         request.precision,
     )
+    if int(os.environ.get("RANK", "0")):
+        return _follow(request, settings, data)
     started = {
         "status": "running",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -101,6 +104,18 @@ def run_fit(
     with ExitStack() as held:
         result, kernels = _fit(request, settings, data, started, earlier, watcher(sys.stderr, quiet), held)
         return _finish(request, started | {"kernels": kernels}, result, data, truth)
+
+
+def _follow(request: FitRequest, settings: Settings, data: Data) -> dict[str, Any]:
+    """Train along with rank 0, which alone reports and writes."""
+    fitting.fit(
+        settings,
+        data.source,
+        checkpoint=request.out / runs.CHECKPOINT,
+        resume=request.resume,
+        pretrained=pretrained_from(request.pretrained, settings.scaling, data.source.spec.shape),
+    )
+    return {}
 
 
 def _fit(

@@ -35,8 +35,9 @@ def pages() -> dict[str, str]:
     """File name → text, the index among them."""
     names = [entry.name for entry in registry.entries() if entry.distribution == registry.BUILT_IN]
     infos = {name: registry.load(name).info for name in names}
-    rows = [f"| [{name}]({name}.md) | {infos[name].paper} | {infos[name].summary} |" for name in names]
-    index = "\n".join([f"{HEADER}# Methods\n", "| name | paper | what it is |", "|---" * 3 + "|", *rows])
+    many = {name: "any number" if info.distributed else "one" for name, info in infos.items()}
+    rows = [f"| [{n}]({n}.md) | {infos[n].paper} | {infos[n].summary} | {many[n]} |" for n in names]
+    index = "\n".join([f"{HEADER}# Methods\n", "| name | paper | what it is | processes |", "|---" * 4 + "|", *rows])
     return {f"{name}.md": card(name) for name in names} | {"README.md": index + "\n"}
 
 

@@ -65,6 +65,15 @@ def test_a_collapsed_embedding_shows():
     assert found["entropy"] == pytest.approx(math.log(2) / math.log(3), abs=1e-4)
 
 
+def test_what_is_not_finite_is_none_and_not_nan():
+    found = examine(Given(float("nan")), run_over(np.ones((50, 3), np.float32)))
+    assert found["entropy"] is None and found["empty"] == 2
+    broken = Given(1.0)
+    broken.embed = lambda x: x * float("inf")
+    found = examine(broken, run_over(np.ones((50, 3), np.float32)))
+    assert found["rank"] is None and found["silhouette"] is None
+
+
 def test_of_many_rows_the_same_few_are_looked_at_and_no_random_numbers_are_drawn():
     run = run_over(np.arange(5000, dtype=np.float32).reshape(-1, 1))
     before = torch.get_rng_state(), run.generator.get_state()

@@ -53,7 +53,7 @@ FENCED = {
     "lightning_fabric": {"engine/runtime.py"},
     "typer": {"cli"},
     "matplotlib": {"report", "bench"},
-    "torch.distributed": {"engine/collectives.py", "engine/runtime.py"},
+    "torch.distributed": {"engine/collectives.py", "engine/runtime.py", "cli/processes.py"},
     "sklearn": {"estimator.py", "metrics.py", "methods", "data/named.py", "testing"},
     "scipy": {"metrics.py", "bench", "data/sparse.py", "data/hdf5.py"},
     "pyarrow": {"data/tables.py", "data/writing.py"},

@@ -19,13 +19,13 @@ namespace dcaccel::residual_block {
 #ifdef DCACCEL_HAS_X86_LEVELS
 namespace avx2 {
 Kernels<float> kernels_float(bool);
-Kernels<Bf16> kernels_bf16(bool);
+Kernels<Bf16> kernels_bf16(bool, bool);
 Kernels<Fp16> kernels_fp16(bool);
 void tail_kernels(TailKernels (&)[4]);
 }  // namespace avx2
 namespace avx512 {
 Kernels<float> kernels_float(bool);
-Kernels<Bf16> kernels_bf16(bool);
+Kernels<Bf16> kernels_bf16(bool, bool);
 Kernels<Fp16> kernels_fp16(bool);
 void tail_kernels(TailKernels (&)[4]);
 }  // namespace avx512
@@ -34,10 +34,10 @@ void tail_kernels(TailKernels (&)[4]);
 namespace {
 
 template <class S>
-Kernels<S> active_kernels(bool alone) {
+Kernels<S> active_kernels(bool alone, bool pairs) {
   const auto choose = [&](auto single, auto bf16, auto fp16) {
     if constexpr (std::is_same_v<S, float>) return single(alone);
-    else if constexpr (std::is_same_v<S, Bf16>) return bf16(alone);
+    else if constexpr (std::is_same_v<S, Bf16>) return bf16(alone, pairs);
     else return fp16(alone);
   };
 #ifdef DCACCEL_HAS_X86_LEVELS
@@ -62,28 +62,30 @@ TailKernels active_tails(const Tensor& x) {
   }
 }
 
-// body(Block<S>) for the type of x.
+// body(Block<S>) for the type of x; `pairs`: products of bfloat16 where that is faster.
 template <class Body>
-void with_block(const Tensor& x, const Body& body) {
+void with_block(const Tensor& x, bool pairs, const Body& body) {
   const bool alone = x.size(2) <= 2 && x.size(3) <= 2;
   switch (x.scalar_type()) {
-    case ScalarType::Float: return body(Block<float>(x, active_kernels<float>(alone)));
-    case ScalarType::BFloat16: return body(Block<Bf16>(x, active_kernels<Bf16>(alone)));
-    default: return body(Block<Fp16>(x, active_kernels<Fp16>(alone)));
+    case ScalarType::Float: return body(Block<float>(x, active_kernels<float>(alone, pairs)));
+    case ScalarType::BFloat16: return body(Block<Bf16>(x, active_kernels<Bf16>(alone, pairs)));
+    default: return body(Block<Fp16>(x, active_kernels<Fp16>(alone, pairs)));
   }
 }
 
 // x and out of one layout, contiguous or channels last, hidden channels last; channels a multiple of kPanel. hidden and
 // out are written.
 void block_cpu(Tensor x, Tensor w1, Tensor b1, Tensor w2, Tensor b2, Tensor hidden, Tensor out) {
-  with_block(x, [&](const auto& block) { block.forward(x, w1, b1, w2, b2, hidden, out); });
+  with_block(x, false, [&](const auto& block) { block.forward(x, w1, b1, w2, b2, hidden, out); });
 }
 
 // x, out, grad and g_x of one layout, weights and their gradients of any. Writes the gradients that are given.
 void block_bwd_cpu(Tensor x, Tensor hidden, Tensor out, Tensor w1, Tensor w2, Tensor grad, std::optional<Tensor> g_x,
                    std::optional<Tensor> g_w1, std::optional<Tensor> g_b1, std::optional<Tensor> g_w2,
                    std::optional<Tensor> g_b2) {
-  with_block(x, [&](const auto& block) { block.backward(x, hidden, out, w1, w2, grad, {g_x, g_w1, g_b1, g_w2, g_b2}); });
+  with_block(x, true, [&](const auto& block) {
+    block.backward(x, hidden, out, w1, w2, grad, {g_x, g_w1, g_b1, g_w2, g_b2});
+  });
 }
 
 // y = relu(y + skip); both of one dense layout. The bias is the convolution's.

@@ -48,7 +48,7 @@ struct Overlapping {
     y[0] = m[0] + m[1] + m[2], y[1] = m[1] - m[2] - m[3];
   }
   template <class A>
-  static DC_HD void spread(const A (&g)[2], A (&m)[4]) {  // A g; m[1] is the sum of g
+  static DC_HD void spread(const A (&g)[2], A (&m)[4]) {  // A g
     m[0] = g[0], m[1] = g[0] + g[1], m[2] = g[0] - g[1], m[3] = A(0) - g[1];
   }
   template <class A>
@@ -56,7 +56,6 @@ struct Overlapping {
     const A even = A(0.5f) * (u[1] + u[2]);
     w[0] = u[0] + even, w[1] = A(0.5f) * (u[1] - u[2]), w[2] = even + u[3];
   }
-  static constexpr int sum = 1;  // the point of `spread` that is the sum
 };
 
 // Images of at most 2 pixels: what lies outside is zero, and 3 products do for the 4 that are left of 6.
@@ -84,7 +83,6 @@ struct Alone {
   static DC_HD void taps(const A (&u)[3], A (&w)[3]) {
     w[0] = u[2], w[1] = u[0] - u[1] - u[2], w[2] = u[1];
   }
-  static constexpr int sum = 0;
 };
 
 // A one-dimensional transform `Step` (From numbers to To) applied to the rows, then to the columns, of a square.

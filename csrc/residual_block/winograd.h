@@ -2,17 +2,16 @@
 //
 // Pixels are stored channels last, channels a multiple of kPanel. Between the transforms lie `points`^2 matrices of
 // tiles x channels, in panels: element (point, tile t, channel c) of T tiles at ((point * panels + c / 32) * T + t) * 32
-// + c % 32. Both operands of every product are then read in the order in which they lie.
+// + c % 32. Both operands of every product are then read in the order in which they lie, in words of one number or two
+// (product.h).
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <cstdint>
 
-#include "lanes.h"
 #include "math.h"
+#include "product.h"
 
 namespace dcaccel::residual_block {
-
-constexpr int64_t kPanel = 32;  // channels; two vectors of AVX-512
 
 struct Images {
   int64_t h, w, panels;  // panels: channels / kPanel
@@ -22,48 +21,53 @@ struct Images {
   DC_HD int64_t row_tiles() const { return (w + 1) / 2; }
 };
 
-// A range of images, or of tile rows counted through all images.
+// A range of panels, or of tile rows counted through all images.
 struct Range {
   int64_t begin, end;
+
+  DC_HD int64_t count() const { return end - begin; }
 };
 
-// Weights as the products want them: element (point, in, out) at ((point * panels + out / 32) * channels + in) * 32 +
-// out % 32. `turned` gives the weights of the gradient: taps in reverse order, in and out exchanged.
+// Weights as the products want them, of the outputs in `outs`, a range of panels: element (point, in, out) at
+// ((point * outs + out / 32) * channels + in) * 32 + out % 32, counted from the first out. `turned` gives the weights
+// of the gradient: taps in reverse order, in and out exchanged. An item is a panel of outs and one of ins.
 template <class S>
 struct FilterTask {
   Images images;
   const S* weight;
   int64_t out_stride, in_stride, row_stride, column_stride;
   bool turned;
+  Range outs;
   float* to;
 };
 
-// y = tail(conv(x)); x, y and `other` are images, from S or, where a gradient comes from or goes to scratch, float.
+// y = tail(conv(x)) in the channels of `outs`; x, y and `other` are images.
 struct ConvTask {
   Images images;
   const void* x;
   const float* filter;
+  Range outs;
   const void* bias;
   const void* other;  // what the tail reads besides: the skip, the result of the inner relu, or a gradient
   void* y;
 };
 
-// du += the gradient of the transformed weights from some tiles: element (point, out, in) at ((point * panels + in / 32)
-// * channels + out) * 32 + in % 32. sums += the gradient of the bias.
+// du += the gradient of the transformed weights from some tile rows, for a block of them: element (point, out, in) at
+// ((point * ins + in / 32) * out channels + out) * 32 + in % 32, from the first. sums += the gradient of the bias.
 struct WeightTask {
   Images images;
   const void* x;
-  const float* grad;
-  Range rows;
-  int64_t rows_an_item;  // of the transforms
-  float *v, *d;          // room for the transforms
-  float* du;             // null: not wanted
-  double* sums;          // null: not wanted
+  const void* grad;
+  Range rows, ins, outs;
+  float *v, *d;  // room for the transforms
+  float* du;     // null: not wanted
+  double* sums;  // of all channels; null: not wanted
 };
 
 template <class S>
 struct TapsTask {
   Images images;
+  Range ins, outs;
   const float* du;
   int64_t parts;  // that du has, one after the other
   S* to;
@@ -74,57 +78,27 @@ struct TapsTask {
 template <class S>
 struct MaskTask {
   const S *grad, *result;
-  float* to;
+  S* to;
   int64_t count;
 };
 
 template <class S>
 struct Kernels {
-  void (*filter)(const FilterTask<S>&, int64_t panel);
-  // Of a range of tile rows; scratch: 2 * points^2 * its tiles * channels floats.
+  void (*filter)(const FilterTask<S>&, int64_t item);
+  // Of a range of tile rows; scratch: points^2 * its tiles * (channels + those of outs) floats.
   void (*hidden)(const ConvTask&, Range, float* scratch);  // y = relu(conv(x) + bias)
   void (*out)(const ConvTask&, Range, float* scratch);     // y = relu(other + conv(x) + bias)
-  void (*behind)(const ConvTask&, Range, float* scratch);  // float y = conv(float x) [other > 0]
-  void (*add)(const ConvTask&, Range, float* scratch);     // y = conv(float x) + float other
-  void (*transform)(const WeightTask&, int64_t item);
-  void (*correlate)(const WeightTask&, int64_t item);  // items: points^2 * panels
-  void (*taps)(const TapsTask<S>&, int64_t panel);
+  void (*behind)(const ConvTask&, Range, float* scratch);  // y = conv(x) [other > 0]
+  void (*add)(const ConvTask&, Range, float* scratch);     // y = conv(x) + other
+  void (*correlate)(const WeightTask&);
+  void (*taps)(const TapsTask<S>&, int64_t in);
   void (*mask)(const MaskTask<S>&);
-  void (*turn)(const S* from, int64_t rows, int64_t columns, S* to);  // to = the transpose of from
-  void (*turn_float)(const float* from, int64_t rows, int64_t columns, float* to);
+  void (*turn)(const S* from, int64_t rows, int64_t columns, int64_t from_stride, S* to, int64_t to_stride);
   int64_t points;
+  int64_t numbers;  // in a word
 };
 
 namespace DCACCEL_ISA {
-
-constexpr int kVectors = kPanel / V::size;
-// Rows of a product in registers: with their kVectors columns 16 sums of 32 registers, or 8 of 16.
-constexpr int kRows = DCACCEL_LEVEL == 2 ? 8 : DCACCEL_LEVEL == 1 ? 2 : 1;
-
-// c[r] (+)= sum_k a(r, k) b[k] for Rows rows of a panel; a(r, k) at k * AK + r * AR of panels of 32 k each, `a_panel`
-// apart. b and c have rows of kPanel.
-template <int Rows, int AR, int AK, bool Add>
-DC_HD void product(const float* a, int64_t a_panel, const float* b, int64_t panels, int64_t depth, float* c) {
-  V sum[Rows][kVectors];
-  for (int r = 0; r < Rows; ++r)
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = Add ? load(c + r * kPanel + v * V::size) : V(0);
-  for (int64_t p = 0; p < panels; ++p, a += a_panel) {
-    const float* ak = a;
-    for (int64_t k = 0; k < depth; ++k, ak += AK, b += kPanel) {
-      V column[kVectors];
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) column[v] = load(b + v * V::size);
-#pragma GCC unroll 8
-      for (int r = 0; r < Rows; ++r) {
-        const V left(ak[r * AR]);
-#pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) sum[r][v] = fma(left, column[v], sum[r][v]);
-      }
-    }
-  }
-  for (int r = 0; r < Rows; ++r)
-    for (int v = 0; v < kVectors; ++v) store(sum[r][v], c + r * kPanel + v * V::size);
-}
 
 // Calls body(tile, image, y, x) for the tiles of a range, y and x the corner of a tile's two by two results.
 template <class Body>
@@ -145,14 +119,16 @@ DC_HD void square(const Images& images, S* image0, int64_t image, int64_t y, int
     }
 }
 
-// v = B^T d B of the tiles of a range, or A g A^T with `Spread`; tiles of `to` are `first` and following of T.
-template <class Form, bool Spread, class S>
-DC_HD void transform_in(const Images& images, const S* from, Range rows, int64_t first, int64_t T, float* to) {
+// v = B^T d B of the tiles of a range and of a range of panels, or A g A^T with `Spread`. `to` has T tiles; with
+// `Tiles` words are of tiles and T is a multiple of N.
+template <class Form, bool Spread, int N, bool Tiles, class S>
+DC_HD void transform_in(const Images& images, const S* from, Range rows, Range panels, int64_t T, float* to) {
   constexpr int size = Spread ? 2 : Form::pixels, points = Form::points, shift = Spread ? 0 : Form::outside;
+  const int64_t apart = panels.count() * T * kPanel / N;
   for_tiles(images, rows, [&](int64_t tile, int64_t image, int64_t y, int64_t x) {
     const S* at[size][size];
     square<size>(images, from, image, y - shift, x - shift, at);
-    for (int64_t c = 0; c < images.channels(); c += V::size) {
+    for (int64_t c = panels.begin * kPanel; c < panels.end * kPanel; c += V::size) {
       V d[size][size], v[points][points];
 #pragma GCC unroll 4
       for (int i = 0; i < size; ++i)
@@ -162,29 +138,35 @@ DC_HD void transform_in(const Images& images, const S* from, Range rows, int64_t
         if constexpr (Spread) Form::spread(a, b);
         else Form::input(a, b);
       });
-      float* out = to + ((c / kPanel) * T + first + tile) * kPanel + c % kPanel;
+      const int64_t panel = c / kPanel - panels.begin;
+      float* out = to + (panel * T / N + (Tiles ? tile / N : 0)) * kPanel;
 #pragma GCC unroll 4
       for (int i = 0; i < points; ++i)
 #pragma GCC unroll 4
-        for (int j = 0; j < points; ++j) store(v[i][j], out + (i * points + j) * images.panels * T * kPanel);
+        for (int j = 0; j < points; ++j, out += apart) {
+          if constexpr (Tiles) store_words<N>(v[i][j], out + c % kPanel, tile % N);
+          else store_numbers<N>(v[i][j], out, tile * kPanel + c % kPanel);
+        }
     }
   });
 }
 
 // tail(pixel pointers' offset, channel, value) for the results A^T m A of the tiles of a range.
 template <class Form, class Tail>
-DC_HD void transform_out(const Images& images, const float* from, Range rows, int64_t T, const Tail& tail) {
+DC_HD void transform_out(const Images& images, const float* from, Range rows, Range panels, int64_t T,
+                         const Tail& tail) {
   constexpr int points = Form::points;
+  const int64_t apart = panels.count() * T * kPanel;
   for_tiles(images, rows, [&](int64_t tile, int64_t image, int64_t y, int64_t x) {
     const int height = y + 1 < images.h ? 2 : 1, width = x + 1 < images.w ? 2 : 1;
     const int64_t corner = ((image * images.h + y) * images.w + x) * images.channels();
-    for (int64_t c = 0; c < images.channels(); c += V::size) {
-      const float* in = from + ((c / kPanel) * T + tile) * kPanel + c % kPanel;
+    for (int64_t c = panels.begin * kPanel; c < panels.end * kPanel; c += V::size) {
+      const float* in = from + ((c / kPanel - panels.begin) * T + tile) * kPanel + c % kPanel;
       V m[points][points], out[2][2];
 #pragma GCC unroll 4
       for (int i = 0; i < points; ++i)
 #pragma GCC unroll 4
-        for (int j = 0; j < points; ++j) m[i][j] = load(in + (i * points + j) * images.panels * T * kPanel);
+        for (int j = 0; j < points; ++j) m[i][j] = load(in + (i * points + j) * apart);
       both_ways<points, 2>(m, out, [](const auto& a, auto& b) DC_INLINE { Form::output(a, b); });
       for (int i = 0; i < height; ++i)
         for (int j = 0; j < width; ++j) tail(corner + (i * images.w + j) * images.channels() + c, c, out[i][j]);
@@ -192,70 +174,73 @@ DC_HD void transform_out(const Images& images, const float* from, Range rows, in
   });
 }
 
-// The convolution of a range of tile rows: X the type of x; `tail` as above.
-template <class Form, class X, class Tail>
+// The convolution of a range of tile rows; `tail` as above.
+template <class Form, int N, class S, class Tail>
 DC_HD void convolve(const ConvTask& task, Range rows, float* scratch, const Tail& tail) {
-  constexpr int products = Form::points * Form::points;
+  constexpr int products = Form::points * Form::points, depth = kPanel / N;
   const Images& images = task.images;
-  const int64_t T = (rows.end - rows.begin) * images.row_tiles(), panels = images.panels, c = images.channels();
-  float *v = scratch, *m = scratch + products * T * c;
-  transform_in<Form, false>(images, static_cast<const X*>(task.x), rows, 0, T, v);
+  const int64_t T = rows.count() * images.row_tiles(), panels = images.panels, c = images.channels();
+  const int64_t outs = task.outs.count();
+  float *v = scratch, *m = scratch + products * T * c / N;
+  transform_in<Form, false, N, false>(images, static_cast<const S*>(task.x), rows, {0, panels}, T, v);
   for (int64_t point = 0; point < products; ++point)
-    for (int64_t p = 0; p < panels; ++p) {
-      const float *a = v + point * T * c, *b = task.filter + (point * panels + p) * c * kPanel;
-      float* to = m + (point * panels + p) * T * kPanel;
+    for (int64_t p = 0; p < outs; ++p) {
+      const float *a = v + point * T * c / N, *b = task.filter + (point * outs + p) * c * depth;
+      float* to = m + (point * outs + p) * T * kPanel;
       int64_t t = 0;
       for (; t + kRows <= T; t += kRows)
-        product<kRows, kPanel, 1, false>(a + t * kPanel, T * kPanel, b, panels, kPanel, to + t * kPanel);
-      for (; t < T; ++t) product<1, kPanel, 1, false>(a + t * kPanel, T * kPanel, b, panels, kPanel, to + t * kPanel);
+        product<N, kRows, depth, 1, false>(a + t * depth, T * depth, b, panels, depth, to + t * kPanel);
+      for (; t < T; ++t)
+        product<N, 1, depth, 1, false>(a + t * depth, T * depth, b, panels, depth, to + t * kPanel);
     }
-  transform_out<Form>(images, m, rows, T, tail);
+  transform_out<Form>(images, m, rows, task.outs, T, tail);
 }
 
-template <class Form, class S>
+template <class Form, class S, int N>
 void hidden(const ConvTask& task, Range rows, float* scratch) {
   const S* bias = static_cast<const S*>(task.bias);
   S* y = static_cast<S*>(task.y);
-  convolve<Form, S>(task, rows, scratch, [=](int64_t at, int64_t c, V value) DC_INLINE {
+  convolve<Form, N, S>(task, rows, scratch, [=](int64_t at, int64_t c, V value) DC_INLINE {
     store(relu(value + load(bias + c)), y + at);
   });
 }
 
-template <class Form, class S>
+template <class Form, class S, int N>
 void out(const ConvTask& task, Range rows, float* scratch) {
   const S *bias = static_cast<const S*>(task.bias), *skip = static_cast<const S*>(task.other);
   S* y = static_cast<S*>(task.y);
-  convolve<Form, S>(task, rows, scratch, [=](int64_t at, int64_t c, V value) DC_INLINE {
+  convolve<Form, N, S>(task, rows, scratch, [=](int64_t at, int64_t c, V value) DC_INLINE {
     store(relu(load(skip + at) + (value + load(bias + c))), y + at);
   });
 }
 
-template <class Form, class S>
+template <class Form, class S, int N>
 void behind(const ConvTask& task, Range rows, float* scratch) {
   const S* result = static_cast<const S*>(task.other);
-  float* y = static_cast<float*>(task.y);
-  convolve<Form, float>(task, rows, scratch, [=](int64_t at, int64_t, V value) DC_INLINE {
+  S* y = static_cast<S*>(task.y);
+  convolve<Form, N, S>(task, rows, scratch, [=](int64_t at, int64_t, V value) DC_INLINE {
     store(passed(value, load(result + at)), y + at);
   });
 }
 
-template <class Form, class S>
+template <class Form, class S, int N>
 void add(const ConvTask& task, Range rows, float* scratch) {
-  const float* g = static_cast<const float*>(task.other);
+  const S* g = static_cast<const S*>(task.other);
   S* y = static_cast<S*>(task.y);
-  convolve<Form, float>(task, rows, scratch, [=](int64_t at, int64_t, V value) DC_INLINE {
+  convolve<Form, N, S>(task, rows, scratch, [=](int64_t at, int64_t, V value) DC_INLINE {
     store(value + load(g + at), y + at);
   });
 }
 
-template <class Form, class S>
-void filter(const FilterTask<S>& task, int64_t panel) {
+template <class Form, class S, int N>
+void filter(const FilterTask<S>& task, int64_t item) {
   constexpr int points = Form::points;
   const int64_t channels = task.images.channels(), panels = task.images.panels;
+  const int64_t panel = item / panels, first_k = item % panels * kPanel;
   const int64_t lane_stride = task.turned ? task.in_stride : task.out_stride;
   const int64_t k_stride = task.turned ? task.out_stride : task.in_stride;
-  const S* first = task.weight + panel * kPanel * lane_stride;
-  for (int64_t k = 0; k < channels; ++k)
+  const S* first = task.weight + (task.outs.begin + panel) * kPanel * lane_stride;
+  for (int64_t k = first_k; k < first_k + kPanel; ++k)
     for (int64_t lane = 0; lane < kPanel; lane += V::size) {
       float taps[3][3][V::size];
       const S* from = first + k * k_stride + lane * lane_stride;
@@ -271,64 +256,69 @@ void filter(const FilterTask<S>& task, int64_t panel) {
       both_ways<3, points>(w, u, [](const auto& a, auto& b) DC_INLINE { Form::filter(a, b); });
       for (int i = 0; i < points; ++i)
         for (int j = 0; j < points; ++j) {
-          store(u[i][j], task.to + (((i * points + j) * panels + panel) * channels + k) * kPanel + lane);
+          const int64_t row = ((i * points + j) * task.outs.count() + panel) * channels + k;
+          store_words<N>(u[i][j], task.to + row / N * kPanel + lane, k % N);
         }
     }
 }
 
-template <class Form, class S>
-void transform(const WeightTask& task, int64_t item) {
+// sums += the gradients of some tile rows in the channels of `outs`.
+template <class S>
+void sum_pixels(const WeightTask& task) {
   const Images& images = task.images;
-  const int64_t T = (task.rows.end - task.rows.begin) * images.row_tiles();
-  const int64_t begin = task.rows.begin + item * task.rows_an_item, end = begin + task.rows_an_item;
-  const Range rows{begin, end < task.rows.end ? end : task.rows.end};
-  const int64_t first = (begin - task.rows.begin) * images.row_tiles();
-  if (task.du) transform_in<Form, false>(images, static_cast<const S*>(task.x), rows, first, T, task.v);
-  transform_in<Form, true>(images, task.grad, rows, first, T, task.d);
+  for (int64_t c = task.outs.begin * kPanel; c < task.outs.end * kPanel; c += V::size) {
+    V sum;
+    for_tiles(images, task.rows, [&](int64_t, int64_t image, int64_t y, int64_t x) {
+      const S* at[2][2];
+      square<2>(images, static_cast<const S*>(task.grad), image, y, x, at);
+      for (int i = 0; i < 4; ++i)
+        if (at[i / 2][i % 2]) sum += load(at[i / 2][i % 2] + c);
+    });
+    float lanes[V::size];
+    store(sum, lanes);
+    for (int l = 0; l < V::size; ++l) task.sums[c + l] += lanes[l];
+  }
 }
 
-template <class Form>
-void correlate(const WeightTask& task, int64_t item) {
-  const Images& images = task.images;
-  const int64_t T = (task.rows.end - task.rows.begin) * images.row_tiles(), panels = images.panels;
-  const int64_t point = item / panels, out = item % panels, c = images.channels();
-  const float* d = task.d + item * T * kPanel;
-  if (task.sums && point == Form::sum * Form::points + Form::sum) {
-    V sum[kVectors];
-    for (int64_t t = 0; t < T; ++t)
-      for (int v = 0; v < kVectors; ++v) sum[v] += load(d + t * kPanel + v * V::size);
-    for (int v = 0; v < kVectors; ++v) {
-      float lanes[V::size];
-      store(sum[v], lanes);
-      for (int l = 0; l < V::size; ++l) task.sums[out * kPanel + v * V::size + l] += lanes[l];
-    }
-  }
+template <class Form, class S, int N>
+void correlate(const WeightTask& task) {
+  constexpr int64_t products = Form::points * Form::points;
+  const int64_t tiles = task.rows.count() * task.images.row_tiles(), T = (tiles + N - 1) / N * N;
+  const int64_t ins = task.ins.count(), outs = task.outs.count(), depth = T / N;
+  if (task.sums) sum_pixels<S>(task);
   if (!task.du) return;
-  for (int64_t in = 0; in < panels; ++in) {
-    const float* v = task.v + (point * panels + in) * T * kPanel;
-    float* to = task.du + ((point * panels + in) * c + out * kPanel) * kPanel;
-    for (int64_t r = 0; r < kPanel; r += kRows) product<kRows, 1, kPanel, true>(d + r, 0, v, 1, T, to + r * kPanel);
-  }
+  transform_in<Form, false, N, true>(task.images, static_cast<const S*>(task.x), task.rows, task.ins, T, task.v);
+  transform_in<Form, true, N, true>(task.images, static_cast<const S*>(task.grad), task.rows, task.outs, T, task.d);
+  for (int64_t point = 0; point < products; ++point)
+    for (int64_t out = 0; out < outs; ++out)
+      for (int64_t in = 0; in < ins; ++in) {
+        const float* d = task.d + (point * outs + out) * depth * kPanel;
+        const float* v = task.v + (point * ins + in) * depth * kPanel;
+        float* to = task.du + ((point * ins + in) * outs + out) * kPanel * kPanel;
+        for (int64_t r = 0; r < kPanel; r += kRows)
+          product<N, kRows, 1, kPanel, true>(d + r, 0, v, 1, depth, to + r * kPanel);
+      }
 }
 
-// For a panel of inputs.
+// For the panel `in` of ins.
 template <class Form, class S>
-void taps(const TapsTask<S>& task, int64_t panel) {
+void taps(const TapsTask<S>& task, int64_t in) {
   constexpr int points = Form::points;
-  const int64_t channels = task.images.channels(), panels = task.images.panels;
-  for (int64_t o = 0; o < channels; ++o)
+  const int64_t ins = task.ins.count(), outs = task.outs.count() * kPanel;
+  for (int64_t o = 0; o < outs; ++o)
     for (int64_t lane = 0; lane < kPanel; lane += V::size) {
       V u[points][points], w[3][3];
       for (int64_t part = 0; part < task.parts; ++part)
         for (int i = 0; i < points; ++i)
           for (int j = 0; j < points; ++j) {
             const int64_t point = part * points * points + i * points + j;
-            u[i][j] += load(task.du + ((point * panels + panel) * channels + o) * kPanel + lane);
+            u[i][j] += load(task.du + ((point * ins + in) * outs + o) * kPanel + lane);
           }
       both_ways<points, 3>(u, w, [](const auto& a, auto& b) DC_INLINE { Form::taps(a, b); });
       float lanes[9][V::size];
       for (int i = 0; i < 9; ++i) store(w[i / 3][i % 3], lanes[i]);
-      S* to = task.to + o * task.out_stride + (panel * kPanel + lane) * task.in_stride;
+      S* to = task.to + (task.outs.begin * kPanel + o) * task.out_stride +
+              ((task.ins.begin + in) * kPanel + lane) * task.in_stride;
       for (int l = 0; l < V::size; ++l, to += task.in_stride)
         for (int i = 0; i < 9; ++i)
           to[i / 3 * task.row_stride + i % 3 * task.column_stride] = of_float<S>(lanes[i][l]);
@@ -337,23 +327,30 @@ void taps(const TapsTask<S>& task, int64_t panel) {
 
 template <class S>
 void mask(const MaskTask<S>& task) {
-  for (int64_t i = 0; i < task.count; i += V::size) store(passed(load(task.grad + i), load(task.result + i)), task.to + i);
+  for (int64_t i = 0; i < task.count; i += V::size)
+    store(passed(load(task.grad + i), load(task.result + i)), task.to + i);
 }
 
-template <class Form, class S>
+template <class Form, class S, int N>
 Kernels<S> kernels() {
-  return {filter<Form, S>,    hidden<Form, S>, out<Form, S>,  behind<Form, S>, add<Form, S>,
-          transform<Form, S>, correlate<Form>, taps<Form, S>, mask<S>,
-          turn<S>,            turn<float>,     Form::points};
+  return {filter<Form, S, N>,    hidden<Form, S, N>, out<Form, S, N>, behind<Form, S, N>, add<Form, S, N>,
+          correlate<Form, S, N>, taps<Form, S>,      mask<S>,         turn<S>,            Form::points,
+          N};
 }
 
-// Called by the host part through this name, one for each level; `alone`: images of 2 x 2 pixels at most.
-template <class S>
+// Called by the host part through this name, one for each level; `alone`: images of 2 x 2 pixels at most; `pairs`:
+// products of bfloat16 where the CPU has them.
+template <class S, int N = 1>
 Kernels<S> kernels(bool alone) {
-  return alone ? kernels<Alone, S>() : kernels<Overlapping, S>();
+  return alone ? kernels<Alone, S, N>() : kernels<Overlapping, S, N>();
 }
 Kernels<float> kernels_float(bool alone) { return kernels<float>(alone); }
-Kernels<Bf16> kernels_bf16(bool alone) { return kernels<Bf16>(alone); }
+Kernels<Bf16> kernels_bf16(bool alone, [[maybe_unused]] bool pairs) {
+#if DCACCEL_LEVEL == 2
+  if (pairs && __builtin_cpu_supports("avx512bf16")) return kernels<Bf16, 2>(alone);
+#endif
+  return kernels<Bf16>(alone);
+}
 Kernels<Fp16> kernels_fp16(bool alone) { return kernels<Fp16>(alone); }
 
 }  // namespace DCACCEL_ISA

@@ -2,6 +2,8 @@
 // closed forms of rows, gradients. All O(n (d + width)); sums in double.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <initializer_list>
+
 #include "../common/cuda_math.h"
 #include "../common/cuda_pair_sums.h"
 #include "cuda.h"

@@ -4,6 +4,8 @@
 // return nothing is scattered, and no sum depends on the order in which blocks run. Pairs i = j are left out, as on
 // the CPU: their q is known exactly, and their S, the largest of all, belongs to a difference of zero.
 // SPDX-License-Identifier: Apache-2.0
+#include <initializer_list>
+
 #include "../common/cuda_pair_tiles.h"
 #include "cuda_rows.h"
 

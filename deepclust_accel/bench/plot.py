@@ -1,4 +1,4 @@
-"""The picture: time and memory over N, one row of panels per operator."""
+"""The picture: time, memory and share of the machine's speed over N, one row of panels per operator."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ def draw(results: dict[str, Any]) -> bytes:
     from matplotlib.figure import Figure
 
     operators = results["settings"]["operators"]
-    figure = Figure(figsize=(11, 4.6 * len(operators)), layout="constrained")
-    sizes = sorted(results["settings"]["rows"])
-    panels = figure.subplots(len(operators), 2, squeeze=False)
-    for (time, memory), (operator, about) in zip(panels, operators.items(), strict=True):
+    figure = Figure(figsize=(16, 4.6 * len(operators)), layout="constrained")
+    panels = figure.subplots(len(operators), 3, squeeze=False)
+    for (time, memory, share), (operator, about) in zip(panels, operators.items(), strict=True):
         entries = [e for e in results["results"] if e["operator"] == operator and e["phase"] == "both"]
+        sizes = sorted({e["rows"] for e in entries})
         for name in results["settings"]["providers"]:
             mine = sorted((e for e in entries if e["provider"] == name), key=lambda e: e["rows"])
-            _draw_time(time, name, [e for e in mine if e["median_s"] is not None])
+            timed = [e for e in mine if e["median_s"] is not None]
+            _draw_time(time, name, timed)
+            _draw_share(share, name, timed)
             _draw_memory(memory, name, mine)
         _label(time, f"{operator}: forward + backward\n{about['shape']}", "milliseconds", sizes)
         _label(memory, "peak memory above the inputs", "MiB", sizes)
+        _label(share, "necessary multiply-adds, as a share of a large matrix product's speed", "%", sizes)
     machine = results["machine"]
     kernels = machine["instruction_set"] or "no native kernels"
     figure.suptitle(f"{machine['cpu']}, {threads(machine)}, {kernels}", fontsize=9, color="#555555")
@@ -46,6 +49,12 @@ def _draw_time(axes: Axes, name: str, entries: list[dict[str, Any]]) -> None:
     (line,) = axes.plot(rows, [1e3 * e["median_s"] for e in entries], "o-", ms=4, label=name, color=color)
     low, high = ([1e3 * e[key] for e in entries] for key in ("q1_s", "q3_s"))
     axes.fill_between(rows, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
+
+
+def _draw_share(axes: Axes, name: str, entries: list[dict[str, Any]]) -> None:
+    if entries:
+        shares = [100 * e["share_of_matmul"] for e in entries]
+        axes.plot([e["rows"] for e in entries], shares, "o-", ms=4, label=name, color=_COLORS.get(name))
 
 
 def _draw_memory(axes: Axes, name: str, entries: list[dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from deepclust_accel.cli.output import Debug, Json, Quiet, emit, say
+from deepclust_accel.cli.processes import relaunch
 from deepclust_accel.config import from_mapping
 from deepclust_accel.errors import ArgumentError, nearest
 
@@ -64,6 +65,9 @@ Pretrained = Annotated[
         "and keep these.",
     ),
 ]
+Processes = Annotated[
+    int, typer.Option("--processes", help="Train in this many processes of this machine; of several, use torchrun.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
 
@@ -82,6 +86,7 @@ def fit(
     device: Device = None,
     precision: Precision = None,
     pretrained: Pretrained = None,
+    processes: Processes = 1,
     resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -89,15 +94,12 @@ def fit(
     debug: Debug = False,
 ) -> None:
     """Train METHOD on DATA; leave a model, labels, scores (when labels are known) and a report in --out."""
+    if processes != 1:
+        relaunch(processes)
     file = _read_config(config)
     flags = dict(zip(_CONFIG_KEYS, (n_clusters, seed, scaling, device, precision, epochs_scale), strict=True))
     values, origins = _merged(file, flags)
-    if "n_clusters" not in values:
-        raise ArgumentError(
-            "-k: expected the number of clusters, got none; add -k 10, or n_clusters to the config file"
-        )
-    if out is None:
-        raise ArgumentError("--out: expected a folder for the results, got none; add --out runs/NAME")
+    _require(values, out)
     layers = [("config file", file.get("params", {})), ("--set", assignments(set_ or []))]
 
     from deepclust_accel.workflow import FitRequest, run_fit
@@ -116,6 +118,8 @@ def fit(
         **values,
     )
     record = run_fit(request, quiet=quiet, say=say)
+    if not record:  # another rank speaks
+        return
     emit(
         "fit",
         {
@@ -126,6 +130,15 @@ def fit(
         as_json,
         _summary(record, out),
     )
+
+
+def _require(values: dict[str, Any], out: Path | None) -> None:
+    if "n_clusters" not in values:
+        raise ArgumentError(
+            "-k: expected the number of clusters, got none; add -k 10, or n_clusters to the config file"
+        )
+    if out is None:
+        raise ArgumentError("--out: expected a folder for the results, got none; add --out runs/NAME")
 
 
 def _merged(file: dict[str, Any], flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -38,6 +38,7 @@ def show(
         ("setting", "default", "type", "unit", "what it is"),
         [(r["name"], _short(r["default"]), r["type"], r["unit"] or "", r["help"] or "") for r in rows],
     )
+    processes = "any number" if cls.info.distributed else "one"
     emit(
         "method",
         {
@@ -50,7 +51,7 @@ def show(
             "params": rows,
         },
         as_json,
-        f"{name}: {cls.info.summary}\n{cls.info.paper}\n\n{card}\n\n{settings}",
+        f"{name}: {cls.info.summary}\n{cls.info.paper}\nprocesses: {processes}\n\n{card}\n\n{settings}",
     )
 
 

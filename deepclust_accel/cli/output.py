@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,8 +33,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stder
 
 
 def say(line: str) -> None:
-    """Print a line for people, on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """Print a line for people, on stderr; of several processes only the first speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line, file=sys.stderr, flush=True)
 
 
 def emit(schema: str, content: Mapping[str, Any], as_json: bool, text: str) -> None:

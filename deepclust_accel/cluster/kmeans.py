@@ -17,6 +17,8 @@ from ..errors import ArgumentError
 
 SEED_ROWS = 20_000  # rows that seeding and reseeding look at, at most (or K, if larger)
 
+_TIE = 1e-10  # restarts whose gains differ by less have found the same clusters, perhaps in another order
+
 _COLUMNS = 4096  # centers of all restarts handled together
 _ROWS_MOVED = 1 << 20  # rows gathered at a time
 
@@ -91,8 +93,8 @@ def kmeans(
     for first in range(0, n_init, together):
         seeds = _seed(sample, k, min(together, n_init - first), generator)
         centers, gains, counts = _lloyd(x, sample, seeds, iterations, tolerance, add)
-        winner = int(gains.argmax())
-        if float(gains[winner]) > best_gain:
+        winner = int((gains >= gains.max() * (1 - _TIE)).nonzero()[0])  # the first of equals, whatever the rounding
+        if float(gains[winner]) * (1 - _TIE) > best_gain:
             best_gain, best, steps = float(gains[winner]), centers[winner], counts[winner]
     labels = _nearest(x, best[None])[0]
     centers = best * spread + mean

@@ -6,6 +6,7 @@ on another number of ranks, and shows the same global batches.
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -70,26 +71,25 @@ class Loader:
             rank: This rank.
             world_size: Number of ranks, W.
             equal_shards: Drop the ragged end, so that every rank has B rows in every step; where there are fewer than
-                B*W rows, one step of N // W rows on every rank. Otherwise every row comes exactly once: the last global
-                batch is shorter and split as evenly as can be. A rank's part of it is empty if it has fewer than W
-                rows; the number of steps is the same on all ranks in any case.
+                B*W rows, one step of N // W rows on every rank. Otherwise every row counts exactly once: the last global
+                batch is shorter and split as evenly as can be. If it has fewer than W rows, ranks without one see its
+                first with a share of 0; the number of steps is the same on all ranks in any case.
 
         Raises:
             ArgumentError: A batch size, rank or world size out of range.
             DataError: equal_shards with fewer rows than ranks.
         """
-        numbers = self.row_numbers(
-            stage=stage, epoch=epoch, batch_size=batch_size, rank=rank, world_size=world_size, equal_shards=equal_shards
-        )
-        return self._batches(numbers, batch_size)
-
-    def row_numbers(
-        self, *, stage: int, epoch: int, batch_size: int, rank: int = 0, world_size: int = 1, equal_shards: bool = False
-    ) -> Iterator[np.ndarray]:
-        """Numbers of the rows in the batches of :meth:`epoch`, without reading them. Takes and raises the same."""
         steps = self.steps(batch_size, world_size, equal_shards)
         _check_rank(rank, world_size)
-        return self._shuffled(steps, (stage, epoch), batch_size, rank, world_size, equal_shards)
+        together = self._shuffled(steps, (stage, epoch), batch_size, world_size, equal_shards)
+        return self._batches((_own(rows, rank, world_size) for rows in together), batch_size)
+
+    def row_numbers(
+        self, *, stage: int, epoch: int, batch_size: int, world_size: int = 1, equal_shards: bool = False
+    ) -> Iterator[np.ndarray]:
+        """Numbers of the rows in the batches of all ranks together, step by step, without reading them; as :meth:`epoch`."""
+        steps = self.steps(batch_size, world_size, equal_shards)
+        return self._shuffled(steps, (stage, epoch), batch_size, world_size, equal_shards)
 
     def sequential(self, *, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
         """Every row once, in row order; each rank has one contiguous part.
@@ -105,7 +105,7 @@ class Loader:
         first, last = self.part(rank, world_size)
         starts = range(first, last, batch_size)
         numbers = (np.arange(start, min(start + batch_size, last), dtype=np.int64) for start in starts)
-        return self._batches(numbers, batch_size)
+        return self._batches(((index, {}) for index in numbers), batch_size)
 
     def part(self, rank: int = 0, world_size: int = 1) -> tuple[int, int]:
         """Numbers of the first row that ``sequential`` yields on this rank, and of the row after its last."""
@@ -128,13 +128,12 @@ class Loader:
         return max(1, self.rows // (batch_size * world_size))
 
     def _shuffled(
-        self, steps: int, key: tuple[int, int], batch_size: int, rank: int, world_size: int, equal_shards: bool
+        self, steps: int, key: tuple[int, int], batch_size: int, world_size: int, equal_shards: bool
     ) -> Iterator[np.ndarray]:
         for rows in islice(self._together(key, batch_size * world_size), steps):
             if equal_shards:
                 rows = rows[: len(rows) // world_size * world_size]
-            first, last = _part(len(rows), rank, world_size)
-            yield rows[first:last]
+            yield rows
 
     def _together(self, key: tuple[int, int], count: int) -> Iterator[np.ndarray]:
         """The order of an epoch in pieces of ``count`` rows, the last one shorter."""
@@ -159,13 +158,14 @@ class Loader:
             parts = [np.arange(*blocks.starts[b : b + 2]) for b in order[first : first + blocks.window]]
             yield generator.permutation(np.concatenate(parts))
 
-    def _batches(self, numbers: Iterator[np.ndarray], batch_size: int) -> Iterator[Batch]:
-        raw = ((index, self.source.take(index)) for index in numbers)
+    def _batches(self, parts: Iterator[tuple[np.ndarray, dict]], batch_size: int) -> Iterator[Batch]:
+        """Batches of rows by their numbers, with what else is to be said of each."""
+        raw = ((index, place, self.source.take(index)) for index, place in parts)
         if ahead := getattr(self.source, "read_ahead", 0):
             raw = read_ahead(raw, max(2, ahead // batch_size))
         with closing(raw):
-            for index, x in raw:
-                yield self._batch(index, x)
+            for index, place, x in raw:
+                yield replace(self._batch(index, x), **place)
 
     def rows_at(self, index: np.ndarray) -> Batch:
         """The scaled rows of these numbers (n,) int64, on the device."""
@@ -183,6 +183,14 @@ def shuffle_of(source: DataSource) -> str:
     count = len(blocks.starts) - 1
     rows = round(known_rows(source) / count * blocks.window)
     return f"windows of {blocks.window:,} of {count:,} blocks drawn at random, about {rows:,} of {known_rows(source):,} rows"
+
+
+def _own(together: np.ndarray, rank: int, world_size: int) -> tuple[np.ndarray, dict]:
+    """A rank's part of the rows of a global batch, and where it lies there."""
+    first, last = _part(len(together), rank, world_size)
+    share = (last - first) * world_size / len(together)
+    rows = together[first:last] if last > first else together[:1]
+    return rows, {"first": first, "total": len(together), "share": share}
 
 
 def _part(count: int, rank: int, world_size: int) -> tuple[int, int]:

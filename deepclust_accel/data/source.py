@@ -42,10 +42,16 @@ class Batch:
     Attributes:
         x: (B, *shape) float32, scaled; owned by the batch, never a view of the stored data.
         index: (B,) int64, the global row number of each row of x.
+        first, total: this rank's rows are the ones from ``first`` on of the ``total`` rows of all ranks' batches together.
+        share: what the loss of these rows is to be multiplied by, so that the average over ranks is the mean over rows; 0
+            where a rank only stands in, with a row of another.
     """
 
     x: Tensor
     index: Tensor
+    first: int = 0
+    total: int = 0
+    share: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

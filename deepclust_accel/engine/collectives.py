@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["gather_rows", "min_ranks", "sum_ranks", "world_size"]
+__all__ = ["average_gradients", "barrier", "gather_rows", "min_ranks", "rank", "sum_ranks", "world_size"]
 
 
 class _GatherRows(torch.autograd.Function):
@@ -37,6 +39,34 @@ def sum_ranks(values: Tensor) -> Tensor:
     return total
 
 
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Replace gradients by their mean over ranks; a missing one counts as zero, and stays missing if it is so everywhere.
+
+    One message a dtype and device, after the backward. Unlike DistributedDataParallel this asks nothing of how a step
+    calls its networks (slices, several times, not at all on one rank), and overlaps nothing with the backward.
+    """
+    if not _active():
+        return
+    kinds: dict[tuple, list[Tensor]] = {}
+    for p in parameters:
+        kinds.setdefault((p.dtype, p.device), []).append(p)
+    for (dtype, device), group in kinds.items():
+        there = torch.tensor([p.grad is not None for p in group], dtype=dtype, device=device)
+        flat = torch.cat(
+            [there, *(torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in group)]
+        )
+        dist.all_reduce(flat)
+        there, *parts = flat.split([len(group), *(p.numel() for p in group)])
+        for p, own, anywhere in zip(group, parts, there.tolist(), strict=True):
+            p.grad = own.view_as(p) / dist.get_world_size() if anywhere else None
+
+
+def barrier() -> None:
+    """Wait until every rank is here."""
+    if _active():
+        dist.barrier()
+
+
 def min_ranks(values: Tensor) -> Tensor:
     """Smallest value over all ranks, elementwise; no gradient."""
     if not _active():
@@ -44,6 +74,11 @@ def min_ranks(values: Tensor) -> Tensor:
     least = values.detach().clone()
     dist.all_reduce(least, dist.ReduceOp.MIN)
     return least
+
+
+def rank() -> int:
+    """Number of this process among the ranks."""
+    return dist.get_rank() if _active() else 0
 
 
 def world_size() -> int:

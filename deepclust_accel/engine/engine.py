@@ -81,7 +81,7 @@ class Engine:
         self._seconds, self.health, self._saved_at = dict(start.seconds), list(start.health), time.monotonic()
         run = Run(self._runtime, loader, self._seed)
         run.history = self._history.records
-        self._interrupts = Interrupts(self._checkpoint is not None)
+        self._interrupts = Interrupts(self._checkpoint is not None, self._runtime.world_size)
         try:
             with isolated(derive_seed(self._seed, "engine")), self._interrupts:
                 nets = self._runtime.networks(parts)
@@ -149,6 +149,7 @@ class Engine:
             self._interrupts.patient = True
             self._epoch(method, nets, parts, stage, index, epoch, optimizers, run)
             self._seconds[stage.name] = before + time.monotonic() - begin
+            self._interrupts.got = -int(collectives.min_ranks(torch.tensor(-self._interrupts.got, device=run.device)))
             if stage.stop is not None and stage.stop(run):
                 break
             if epoch + 1 < stage.epochs:
@@ -197,8 +198,9 @@ class Engine:
                 if stage.every is not None and run.step % stage.every.steps == 0:
                     _without_gradient(method, stage.every.do, run)
                     method.train()
+                run.begin_step(batch)
                 for update in _updates(stage.step(nets, batch, run)):
-                    self._apply(update, stage, parts, optimizers, run)
+                    self._apply(update, stage, parts, optimizers, run, batch.share)
                 run.step += 1
                 self._watcher.step()
         means, broke = run.take_log()
@@ -215,6 +217,7 @@ class Engine:
         parts: Mapping[str, nn.Module],
         optimizers: Mapping[str, torch.optim.Optimizer],
         run: Run,
+        share: float,
     ) -> None:
         group, optimizer = stage.groups[update.group], optimizers[update.group]
         for every in optimizers.values():  # an adversarial loss leaves gradients in parts that it must not move
@@ -223,7 +226,8 @@ class Engine:
                     parameter.grad = (
                         None  # Optimizer.zero_grad opens a profiler range each time: a third of a small step
                     )
-        self._runtime.backward(update.loss)
+        self._runtime.backward(update.loss if share == 1.0 else update.loss * share)
+        collectives.average_gradients(p for settings in optimizer.param_groups for p in settings["params"])
         if group.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(
                 [p for name in group.parts for p in parts[name].parameters()], group.clip_norm

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -16,12 +17,14 @@ _WAITING = b"\nstopping at the end of this epoch, to resume from there; once mor
 class Interrupts:
     """Catches SIGINT and SIGTERM inside a ``with`` block; only the main thread of a process can.
 
-    A signal is put off while ``patient`` is true, the second one no more. `check` raises what was put off:
+    A signal is put off while ``patient`` is true, the second one no more (of several processes: unless it follows within
+    two seconds, since torchrun repeats what the terminal has sent). `check` raises what was put off:
     KeyboardInterrupt, or SystemExit(143) for SIGTERM.
     """
 
-    def __init__(self, active: bool):
-        self.patient, self._got = False, 0
+    def __init__(self, active: bool, world_size: int = 1):
+        self._echo = 2.0 if world_size > 1 else 0.0
+        self.patient, self.got, self._at = False, 0, 0.0
         self._active = active and threading.current_thread() is threading.main_thread()
         self._before: dict[int, Any] = {}
 
@@ -38,17 +41,18 @@ class Interrupts:
     @property
     def pending(self) -> bool:
         """Whether a signal was put off."""
-        return self._got != 0
+        return self.got != 0
 
     def check(self) -> None:
         """Raise what was put off."""
-        if self._got == signal.SIGTERM:
+        if self.got == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
-        if self._got:
+        if self.got:
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again, self._got = self.pending, number
+        again, self.got = self.pending and time.monotonic() - self._at > self._echo, number
         if again or not self.patient:
             self.check()
+        self._at = time.monotonic()
         os.write(2, _WAITING)  # print is not safe in a handler

@@ -32,7 +32,7 @@ class Run:
         rank, world_size, device: of this process.
         epoch, step: within the current stage; ``step`` counts optimizer rounds over all epochs of it.
         epochs, steps_per_epoch: of the current stage.
-        generator: random numbers of this rank, seeded anew each epoch; pass it to every torch function that draws.
+        generator: random numbers of this rank, seeded anew each epoch. What belongs to a row is drawn by :meth:`per_row`.
         shared_generator: the same numbers on every rank (choosing rows, initialising centers).
         history: the records of all finished epochs, oldest first.
     """
@@ -42,7 +42,8 @@ class Run:
         self.epoch = self.step = 0
         self.epochs = self.steps_per_epoch = 1
         self.history: list[dict] = []
-        self.generator = torch.Generator(device=self.device)
+        self.generator, self._row_generator = (torch.Generator(device=self.device) for _ in range(2))
+        self._first, self._total, self._share = 0, 0, 1.0
         self.shared_generator = torch.Generator(device="cpu")
         self._loader, self._seed = loader, seed
         self._terms = Terms()
@@ -73,16 +74,29 @@ class Run:
         )
 
     def rows_of_step(self, step: int, batch_size: int, stage: int, equal_shards: bool) -> list[int]:
-        """Numbers of the rows that this rank had in a step of the current epoch, counted from its start (engine)."""
+        """Numbers of the rows that all ranks had in a step of the current epoch, counted from its start (engine)."""
         rows = self._loader.row_numbers(
-            stage=stage,
-            epoch=self.epoch,
-            batch_size=batch_size,
-            rank=self.rank,
-            world_size=self.world_size,
-            equal_shards=equal_shards,
+            stage=stage, epoch=self.epoch, batch_size=batch_size, world_size=self.world_size, equal_shards=equal_shards
         )
         return next(islice(rows, step, None)).tolist()
+
+    def begin_step(self, batch: Batch) -> None:
+        """A step on these rows begins (engine)."""
+        self._first, self._total, self._share = batch.first, batch.total, batch.share
+
+    def per_row(self, draw: Callable[[torch.Generator, int], Tensor], axis: int = 0) -> Tensor:
+        """Random numbers for the rows of the current batch; a row gets the same on any number of ranks.
+
+        Args:
+            draw: called with a generator on the device and the number of rows of all ranks' batches together; returns a
+                tensor with those rows along ``axis``, of which this rank's are returned.
+
+        >>> noise = run.per_row(lambda g, n: torch.randn(n, 10, generator=g, device=run.device))  # doctest: +SKIP
+        """
+        drawn = draw(self._row_generator, self._total)
+        first = min(self._first, self._total - 1)
+        own = self._total * (self.rank + 1) // self.world_size - self._first
+        return drawn.narrow(axis, first, max(1, own))
 
     def sample(self, count: int) -> Tensor:
         """(n, …) at most ``count`` rows, the same whenever and on whatever rank they are asked for; in row order."""
@@ -114,14 +128,29 @@ class Run:
         """(n, …) per rank → (W n, …), differentiable."""
         return collectives.gather_rows(rows)
 
+    def gather(self, rows: Tensor) -> tuple[Tensor, int]:
+        """(n, …) per rank → (W n, …), and the place of this rank's first row: what the pair losses take as ``gather``."""
+        return (rows, 0) if self.world_size == 1 else (collectives.gather_rows(rows), self.rank * len(rows))
+
+    def over_ranks(self, loss: Tensor) -> Tensor:
+        """A loss of the rows of all ranks that has, on each, the gradient of its own rows: these are added, not averaged."""
+        return loss if self.world_size == 1 else loss.detach() + self.world_size * (loss - loss.detach())
+
+    def mean_rows(self, values: Tensor) -> Tensor:
+        """Mean over the rows of all ranks of values (n, …) of this rank's; no gradient."""
+        if self.world_size == 1:
+            return values.mean(0)
+        total = self.sum_ranks(values.double().sum(0)) / self.rows
+        return total.to(values.dtype)
+
     def sum_ranks(self, values: Tensor) -> Tensor:
         """Sum over ranks; no gradient."""
         return collectives.sum_ranks(values)
 
     def log(self, **values: Tensor | float) -> None:
-        """Add values to the epoch's record, which holds their means; tensors are not read back until it ends."""
+        """Add values to the epoch's record, which holds their means over steps and rows; not read back until it ends."""
         for name, value in values.items():
-            self._terms.add(self.step, name, value)
+            self._terms.add(self.step, name, value if self._share == 1.0 else value * self._share)
 
     def take_log(self) -> tuple[dict[str, float], dict[str, int]]:
         """Means of what was logged since the last call, and the first step of each term that was not finite (engine)."""
@@ -129,7 +158,9 @@ class Run:
 
     def reseed(self, stage: int, epoch: int) -> None:
         """Start the random numbers of an epoch; also seeds torch's global generator, for modules like Dropout (engine)."""
+        self._share = 1.0
         mine = derive_seed(self._seed, "rank", stage, epoch, self.rank)
-        self.generator.manual_seed(mine)
+        self.generator.manual_seed(derive_seed(self._seed, "own", stage, epoch, self.rank))
+        self._row_generator.manual_seed(derive_seed(self._seed, "rank", stage, epoch, 0))
         self.shared_generator.manual_seed(derive_seed(self._seed, "shared", stage, epoch))
         torch.manual_seed(mine)

@@ -8,8 +8,10 @@ import warnings
 from types import SimpleNamespace
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from deepclust_accel.engine import collectives
 from deepclust_accel.engine.stage import Group
 from deepclust_accel.errors import ArgumentError
 
@@ -27,35 +29,36 @@ class Runtime:
         precision: "32-true" or "bf16-mixed" (networks only; the losses of ``ops`` ask for float32).
 
     Raises:
-        ArgumentError: unknown precision, unknown device, one that this machine does not have, or several processes.
+        ArgumentError: unknown precision, unknown device, or one that this machine does not have.
+
+    Under torchrun every process makes one: it joins the process group (nccl on CUDA, gloo elsewhere) and takes the device
+    of its local rank. Gradients are averaged by the engine; :func:`collectives.average_gradients` says why not by DDP.
     """
 
     def __init__(self, device: str = "auto", precision: str = "32-true"):
         if precision not in PRECISIONS:
             raise ArgumentError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
-        if os.environ.get("WORLD_SIZE", "1") != "1":  # each would be rank 0 and overwrite the others' files
-            raise ArgumentError(
-                f"WORLD_SIZE: expected 1, got {os.environ['WORLD_SIZE']!r}; "
-                f"several processes are not supported yet, start without torchrun"
-            )
-        accelerator, devices = _accelerator(device)
+        kind = _join(_device(device))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Fabric advises on hardware that was not asked for
             logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
             from lightning_fabric import Fabric
+            from lightning_fabric.strategies import SingleDeviceStrategy
 
-            self._fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
+            self._fabric = Fabric(
+                accelerator=kind.type, devices=1, strategy=SingleDeviceStrategy(kind), precision=precision
+            )
             self._fabric.launch()
 
     @property
     def rank(self) -> int:
         """This process's number, 0 … world_size - 1."""
-        return self._fabric.global_rank
+        return collectives.rank()
 
     @property
     def world_size(self) -> int:
         """Number of processes that train together."""
-        return self._fabric.world_size
+        return collectives.world_size()
 
     @property
     def device(self) -> torch.device:
@@ -63,7 +66,7 @@ class Runtime:
         return self._fabric.device
 
     def networks(self, parts: dict[str, nn.Module]) -> SimpleNamespace:
-        """Wrap each part for training (precision, and synchronisation of gradients over ranks)."""
+        """Wrap each part for training in the chosen precision."""
         return SimpleNamespace(**{name: self._fabric.setup_module(part) for name, part in parts.items()})
 
     def optimizer(self, group: Group, parts: dict[str, nn.Module]) -> torch.optim.Optimizer:
@@ -80,21 +83,33 @@ class Runtime:
         self._fabric.backward(loss)
 
 
-def _accelerator(device: str) -> tuple[str, int | list[int]]:
-    if device == "auto":
-        return ("cuda" if torch.cuda.is_available() else "cpu"), 1
+def _device(wanted: str) -> torch.device:
+    """The device of this process: of several on a machine, each takes the CUDA device of its local rank."""
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        wanted = torch.device(device)
+        device = torch.device(wanted)
     except (RuntimeError, TypeError):
-        raise ArgumentError(f"device: expected auto, cpu, cuda or cuda:<number>, got {device!r}") from None
-    if wanted.type == "cuda":
+        raise ArgumentError(f"device: expected auto, cpu, cuda or cuda:<number>, got {wanted!r}") from None
+    if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (wanted.index or 0) >= count:
+        number = local if device.index is None else device.index
+        if number >= count:
             raise ArgumentError(
-                f"device: expected one that this machine has, got {device!r} with {count} CUDA devices; "
+                f"device: expected one that this machine has, got {wanted!r} with {count} CUDA devices; "
                 f"use --device cpu, or run 'dcaccel doctor'"
             )
-        return "cuda", [wanted.index or 0]
-    if wanted.type != "cpu":
-        raise ArgumentError(f"device: expected auto, cpu, cuda or cuda:<number>, got {device!r}")
-    return "cpu", 1
+        return torch.device("cuda", number)
+    if device.type != "cpu":
+        raise ArgumentError(f"device: expected auto, cpu, cuda or cuda:<number>, got {wanted!r}")
+    return device
+
+
+def _join(device: torch.device) -> torch.device:
+    """Join the processes that torchrun has started, if it has."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device

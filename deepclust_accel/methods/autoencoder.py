@@ -17,7 +17,14 @@ from deepclust_accel.errors import ArgumentError
 from deepclust_accel.methods.base import DataSpec, Group, Method, Params, Train, param
 from deepclust_accel.nn.mlp import Mlp
 
-__all__ = ["AutoencoderMethod", "AutoencoderParams", "ReconstructionMethod", "ReconstructionParams", "choose_decoder"]
+__all__ = [
+    "AutoencoderMethod",
+    "AutoencoderParams",
+    "ReconstructionMethod",
+    "ReconstructionParams",
+    "choose_decoder",
+    "deviation",
+]
 
 
 @dataclass
@@ -54,6 +61,13 @@ def choose_decoder(params: ReconstructionParams, data: DataSpec) -> Reconstructi
     if params.decoder != "auto":
         return params
     return replace(params, decoder="bernoulli" if data.unit_range else "gaussian")
+
+
+def deviation(codes: Tensor, run: Run) -> Tensor:
+    """Standard deviation (Z,) of the codes (n, Z) of all ranks, around their mean."""
+    if run.world_size == 1:
+        return codes.std(0, unbiased=False)
+    return run.mean_rows((codes - run.mean_rows(codes)).square()).sqrt()
 
 
 _SHARED = ("_inputs", "_mean", "_reconstruct", "mean_squared_error")  # what pretraining depends on besides settings
@@ -170,7 +184,8 @@ class AutoencoderMethod(ReconstructionMethod):
         def step(nets, batch, run: Run) -> Tensor:
             with torch.no_grad():
                 target = nets.encoder(batch.x, 0, depth) if depth else batch.x.flatten(1)
-            keep = torch.rand(target.shape, generator=run.generator, device=target.device) >= self.params.corruption
+            drawn = run.per_row(lambda g, n: torch.rand(n, target.shape[1], generator=g, device=target.device))
+            keep = drawn >= self.params.corruption
             code = nets.encoder(target * keep, depth, depth + 1)
             restored = nets.decoder(code, layers - 1 - depth, layers - depth)
             restored = self._mean(restored) if depth == 0 else restored

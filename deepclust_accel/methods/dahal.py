@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from deepclust_accel import ops
 from deepclust_accel.engine.run import Run
 from deepclust_accel.methods.ae_kmeans import nearest_one_hot
-from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams, choose_decoder
+from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams, choose_decoder, deviation
 from deepclust_accel.methods.base import DataSpec, Group, MethodInfo, Pass, Stage, Train, param
 from deepclust_accel.methods.initialization import INITIALIZER_HELP, first_clusters
 from deepclust_accel.nn.mlp import Mlp
@@ -58,7 +58,7 @@ class Dahal(AutoencoderMethod):
     Defaults that the paper does not give were chosen while looking at the accuracy of a few seeds on digits.
     """
 
-    info = MethodInfo("dahal", "Dahal, IEEE BigData 2018", "autoencoder, embedding by t-similarity", distributed=False)
+    info = MethodInfo("dahal", "Dahal, IEEE BigData 2018", "autoencoder, embedding by t-similarity")
     Params = DahalParams
 
     def __init__(self, params: DahalParams, n_clusters: int, data: DataSpec):
@@ -93,7 +93,7 @@ class Dahal(AutoencoderMethod):
         return self.centers
 
     def _scale_code(self, run: Run) -> None:
-        self._rescale(run.collect(self.encoder).std(0, unbiased=False).mean() / self.params.code_scale)
+        self._rescale(deviation(run.collect(self.encoder), run).mean() / self.params.code_scale)
 
     def _joint(self, nets, batch, run: Run) -> Tensor:
         p, z = self.params, nets.encoder(batch.x)
@@ -107,8 +107,11 @@ class Dahal(AutoencoderMethod):
             normalization=p.normalization,
             include_diagonal=p.include_diagonal,
             detach_target=p.detach_target,
+            gather=run.gather if run.world_size > 1 else None,
         )
-        similarity = similarity / len(z)  # reconstruction, a sum over rows in the author's code, is a mean here as well
+        similarity = run.over_ranks(similarity) / (
+            len(z) * run.world_size
+        )  # reconstruction, a sum over rows in the author's code, is a mean here as well
         run.log(reconstruction=reconstruction, similarity=similarity)
         return reconstruction + similarity
 

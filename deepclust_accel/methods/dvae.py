@@ -69,9 +69,7 @@ class Dvae(VariationalMethod):
     classes that those merge stay merged.
     """
 
-    info = MethodInfo(
-        "dvae", "Ma, Math. Biosci. Eng. 2022", "VAE, mixture prior, Wasserstein similarity loss", distributed=False
-    )
+    info = MethodInfo("dvae", "Ma, Math. Biosci. Eng. 2022", "VAE, mixture prior, Wasserstein similarity loss")
     Params = DvaeParams
 
     def __init__(self, params: DvaeParams, n_clusters: int, data: DataSpec):
@@ -124,8 +122,14 @@ class Dvae(VariationalMethod):
         loss = reconstruction + kl_gaussian + kl_cluster  # eq. 3.6
 
         similarity = ops.wasserstein_similarity(
-            mu, sigma, log_gamma.exp(), normalization=p.normalization, detach_weights=p.detach_weights
+            mu,
+            sigma,
+            log_gamma.exp(),
+            normalization=p.normalization,
+            detach_weights=p.detach_weights,
+            gather=run.gather if run.world_size > 1 else None,
         )  # eq. 3.9
+        similarity = run.over_ranks(similarity)
         if run.epoch >= p.warmup_epochs:
             loss = loss + p.beta * (self.features if p.beta_per == "value" else 1) * similarity  # eq. 3.14
         run.log(reconstruction=reconstruction, kl_gaussian=kl_gaussian, kl_cluster=kl_cluster, similarity=similarity)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from deepclust_accel.engine.run import Run
@@ -69,7 +70,7 @@ def augmented(params: AugmentationParams, layout: ImageLayout, x: Tensor, run: R
     """Rows (B, *shape) with a random distortion each, in their shape."""
     images = distort(
         layout.to_images(x),
-        run.generator,
+        run.per_row(lambda g, n: torch.rand(5, n, generator=g, device=x.device), 1),
         rotation=params.rotation,
         shift=params.shift,
         zoom=params.zoom,

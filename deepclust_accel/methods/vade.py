@@ -49,9 +49,7 @@ class Vade(VariationalMethod):
     Defaults that the paper does not give were chosen while looking at the accuracy of a few seeds on digits.
     """
 
-    info = MethodInfo(
-        "vade", "Jiang et al., IJCAI 2017", "variational autoencoder with a mixture prior", distributed=False
-    )
+    info = MethodInfo("vade", "Jiang et al., IJCAI 2017", "variational autoencoder with a mixture prior")
     Params = VadeParams
 
     def __init__(self, params: VadeParams, n_clusters: int, data: DataSpec):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deepclust_accel.engine.run import Run
-from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams
+from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams, deviation
 from deepclust_accel.methods.base import Group, param
 from deepclust_accel.methods.initialization import INITIALIZER_HELP, first_clusters
 from deepclust_accel.nn.mixture import DiagonalMixture
@@ -70,15 +70,15 @@ class VariationalMethod(AutoencoderMethod):
         p = self.params
         if p.reconstruction_variance is None:
             residual = run.collect(lambda x: (self._mean(self.decoder(self.embed(x))) - x.flatten(1)).square().mean(1))
-            self.reconstruction_variance.copy_(residual.mean().clamp_min(1e-6))
+            self.reconstruction_variance.copy_(run.mean_rows(residual).clamp_min(1e-6))
         if p.code_scale is not None:
-            self._rescale(run.collect(self.embed).std(0, unbiased=False).mean() / p.code_scale)
+            self._rescale(deviation(run.collect(self.embed), run).mean() / p.code_scale)
         codes = run.collect(self.embed)
         centers, labels = first_clusters(codes, self.n_clusters, run, initializer=p.initializer, n_init=p.n_init)
         self.mixture.mean.copy_(centers)
-        self.mixture.set_from_clusters(codes, labels)
+        self.mixture.set_from_clusters(codes, labels, run.sum_ranks)
         if p.posterior_share is not None:
-            within = (codes - self.mixture.mean[labels]).square().mean(0).clamp_min(1e-6)
+            within = run.mean_rows((codes - self.mixture.mean[labels]).square()).clamp_min(1e-6)
             head = self.log_variance.layers[0]
             head.weight.zero_()
             head.bias.copy_(torch.log(within * p.posterior_share))
@@ -88,5 +88,5 @@ class VariationalMethod(AutoencoderMethod):
         last = len(self.encoder) - 1
         hidden = nets.encoder(x, 0, last)
         mu, log_variance = nets.encoder(hidden, last), nets.log_variance(hidden)
-        noise = torch.randn(mu.shape, generator=run.generator, device=mu.device, dtype=mu.dtype)
+        noise = run.per_row(lambda g, n: torch.randn(n, mu.shape[1], generator=g, device=mu.device, dtype=mu.dtype))
         return mu, log_variance, mu + torch.exp(0.5 * log_variance) * noise

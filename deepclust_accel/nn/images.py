@@ -81,7 +81,7 @@ class ToRows(nn.Module):
 
 def distort(
     images: Tensor,
-    generator: torch.Generator,
+    drawn: Tensor,
     *,
     rotation: float = 0.0,
     shift: float = 0.0,
@@ -92,7 +92,7 @@ def distort(
 
     Args:
         images: (B, C, H, W).
-        generator: where the random numbers come from, on the device of the images.
+        drawn: (5, B), or (5, 1) for all, random numbers evenly distributed between 0 and 1.
         rotation: largest angle, degrees.
         shift: largest shift along each axis, as a share of its length.
         zoom: largest relative change of size.
@@ -101,7 +101,7 @@ def distort(
     Cost: O(B C H W), bilinear.
     """
     height, width = images.shape[2:]
-    drawn = torch.rand(5, len(images), generator=generator, device=images.device) * 2 - 1
+    drawn = (drawn * 2 - 1).expand(-1, len(images))
     angle, lean = drawn[0] * math.radians(rotation), torch.tan(drawn[1] * math.radians(shear))
     size, right, down = 1 + drawn[2] * zoom, 2 * shift * drawn[3], 2 * shift * drawn[4]
     cos, sin, aspect = torch.cos(angle) / size, torch.sin(angle) / size, height / width

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepclust_accel import ops
@@ -52,11 +55,19 @@ class DiagonalMixture(nn.Module):
         return ops.mixture_posterior(z, torch.log_softmax(self.logits, 0), self.mean, self.log_variance)
 
     @torch.no_grad()
-    def set_from_clusters(self, z: Tensor, labels: Tensor, floor: float = 1e-6) -> None:
-        """Take shares, means and per-dimension variances from hard clusters of z (N, Z); empty ones keep their mean."""
-        for k in range(len(self.mean)):
-            rows = z[labels == k]
-            self.logits[k] = torch.log(torch.tensor(max(len(rows), 1) / max(len(z), 1)))
-            if len(rows):
-                self.mean[k] = rows.mean(0)
-                self.log_variance[k] = rows.var(0, unbiased=False).clamp_min(floor).log()
+    def set_from_clusters(
+        self, z: Tensor, labels: Tensor, sum_ranks: Callable[[Tensor], Tensor] = lambda x: x, floor: float = 1e-6
+    ) -> None:
+        """Take shares, means and per-dimension variances from hard clusters of z (n, Z); empty ones keep their mean.
+
+        With ``sum_ranks``, of the rows of all ranks.
+        """
+        one_hot = F.one_hot(labels, len(self.mean)).to(torch.float64)
+        counts = sum_ranks(one_hot.sum(0))[:, None]
+        there, held = counts[:, 0] > 0, counts.clamp_min(1)
+        mean = sum_ranks(one_hot.T @ z.double()) / held
+        self.mean[there] = mean[there].to(z.dtype)
+        away = (z.double() - mean[labels]).square()
+        variance = sum_ranks(one_hot.T @ away) / held
+        self.log_variance[there] = variance[there].clamp_min(floor).log().to(z.dtype)
+        self.logits.copy_((held / counts.sum().clamp_min(1)).log()[:, 0])

@@ -138,21 +138,32 @@ def _onednn(x: Tensor) -> bool:
 def _ours(x: Tensor) -> bool:
     """Whether our convolutions are the faster ones (measured on two cores of an AVX-512 machine, batch 256).
 
+    For bfloat16 those of the gradients, and not where oneDNN has tiles (AMX).
+
     They need few enough products for the pixels there are, and enough pixels to pay for transforming the weights.
     """
     if _on_cuda(x) or x.dim() != 4 or x.dtype == torch.float64 or x.shape[1] % _PANEL:
         return False
     rows, _, height, width = x.shape
-    alone, tiles = max(height, width) <= 2, -(-height // 2) * -(-width // 2)
-    fast, tiled = _fast_bfloat16()
-    if x.dtype == torch.bfloat16 and (tiled or (fast and not alone)):
+    tiles = -(-height // 2) * -(-width // 2)
+    if x.dtype == torch.bfloat16 and _fast_bfloat16()[1]:
         return False
-    products, taps = 9 if alone else 16 * tiles, (3 * height - 2) * (3 * width - 2)
+    products, taps = 9 if _alone(x) else 16 * tiles, (3 * height - 2) * (3 * width - 2)
     return products < 0.8 * taps and rows * tiles >= 32
 
 
+def _alone(x: Tensor) -> bool:
+    """Whether an image is one tile."""
+    return max(x.shape[2:]) <= 2
+
+
+def _ours_forward(x: Tensor) -> bool:
+    """Whether they also are in the forward, where they multiply float32: bfloat16 would round too much, see winograd.h."""
+    return _ours(x) and (x.dtype != torch.bfloat16 or _alone(x) or not _onednn(x))
+
+
 def _forward(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> tuple[Tensor, Tensor]:
-    if _ours(x):
+    if _ours_forward(x):
         x = _laid_out(x, _format(x))
         hidden, out = torch.empty_like(x, memory_format=_LAST), torch.empty_like(x)
         biases = bias1.contiguous(), bias2.contiguous()
@@ -162,14 +173,17 @@ def _forward(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: 
     own = _laid_out(x, layout)
     if _onednn(x):
         hidden = _pointwise(own, weight1, bias1, *_UNARY)
-        out = _pointwise.binary(hidden, own, weight2, bias2, *_BINARY, "relu", [], "")
+        if own.data_ptr() == x.data_ptr():
+            out = _pointwise.binary(hidden, own, weight2, bias2, *_BINARY, "relu", [], "")
+        else:  # a copy, which the result may take
+            out = _pointwise_into.binary(own, hidden, weight2, bias2, *_BINARY, "relu", [], "")
     elif _on_cuda(x):  # torch adds a bias in a pass of its own; the tail takes it along
         hidden = _tail(_laid_out(_apply(own, weight1, None), layout), bias1, None)
         out = _tail(_laid_out(_apply(hidden, weight2, None), layout), bias2, own)
     else:
         hidden = _laid_out(_apply(own, weight1, bias1), layout).relu_()
         out = _tail(_laid_out(_apply(hidden, weight2, bias2), layout), None, own)
-    return _laid_out(out, _format(x)), hidden
+    return _laid_out(out, _format(x)), _laid_out(hidden, layout)
 
 
 def _tail(y: Tensor, bias: Tensor | None, skip: Tensor | None) -> Tensor:
@@ -313,9 +327,11 @@ def residual_block(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, b
     Gradient: all arguments, first order; where the kernel convolves itself, the same bits at the same number of
         threads. Second order raises; use ``with ops.backend("reference")``.
     Cost: O(N C^2 H W) time. Kept for the gradient: x, the inner relu's result and out. Where the tiles of the kernel
-        win (float32 and float16, channels a multiple of 32, small images, see `_ours`) they need 0.48 to 0.8 times
-        the products of a direct convolution that skips the padding, and the working memory is a few times that of the
-        weights, for large batches up to another half of x.
+        win (channels a multiple of 32, small images, see `_ours`) they need 0.48 to 0.8 times the products of a direct
+        convolution that skips the padding. Working memory beside gradients: up to half of x (of float32) for
+        sums of weights that are small beside it, else one tensor like x; and one or two MiB a thread.
+    bfloat16: gradients by tiles round what they transform, which adds about 0.4 % to their error; eager's is several
+        percent, since rounded results of relu fall on the other side of zero.
     Source: Chang, arXiv 2201.04727 (DCFAE's Res block); tiles: Lavin and Gray, arXiv 1509.09308.
 
     Raises:

@@ -45,7 +45,7 @@ NEAREST, SUMS = "nearest_center/cuda.cu", "center_sums/cuda.cu"
 BUGS = [
     Bug("no-barrier", W, TILES, SWEEP_BARRIER, "      //", "fibers", "wrong"),
     Bug("no-barrier-race", W, TILES, SWEEP_BARRIER, "      //", "tsan", r"data race"),
-    Bug("no-barrier-ptx", W, TILES, SWEEP_BARRIER, "      //", "ptx80", "wrong"),
+    Bug("no-barrier-ptx", W, TILES, SWEEP_BARRIER, "      //", "ptx", "wrong"),
     Bug("no-barrier-before-read", W, REDUCE, "warps[warp] = value;\n  __syncthreads();", "warps[warp] = value;",
         "fibers", "wrong"),
     Bug("waits-too-little", W, TILES, "__pipeline_wait_prior(0)", "__pipeline_wait_prior(1)", "fibers", "wrong"),
@@ -89,7 +89,7 @@ BUGS = [
     Bug("nearest-without-its-number", "nearest_center", NEAREST, "best = d, number = k;\n  }\n  if", "best = d;\n  }\n  if",
         "fibers", "wrong"),
     Bug("nearest-of-sixteen", "nearest_center", NEAREST, "int step = kWarp / 2; step", "int step = kWarp / 4; step",
-        "ptx90", "wrong"),
+        "ptx", "wrong"),
     Bug("an-index-too-many", "center_sums", SUMS, "own < end && index", "own <= end && index", "asan",
         r"heap-buffer-overflow[\s\S]*segments_kernel"),
     Bug("lanes-miss-a-ballot", "center_sums", SUMS, "  double sum = 0, count = 0;\n",
@@ -118,5 +118,5 @@ BUGS = [
         r"heap-buffer-overflow[\s\S]*gate_rows_kernel"),
     Bug("a-part-too-long", R, TAILS, "begin + step < layout.rows ? step : layout.rows - begin", "step", "asan",
         r"heap-buffer-overflow[\s\S]*gate_planes_kernel"),
-    Bug("a-part-too-few", R, TAILS, "int64_t part = 0; part < parts", "int64_t part = 1; part < parts", "ptx80", "wrong"),
+    Bug("a-part-too-few", R, TAILS, "int64_t part = 0; part < parts", "int64_t part = 1; part < parts", "ptx", "wrong"),
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Builds a driver with the kernels of a cuda.cu in one of several ways, and runs it on cases.
 
-A way ("fibers", "asan", "tsan", "ptx80", …) is how a cuda.cu becomes something this machine can run, see README.md.
+A way ("fibers", "asan", "tsan", "ptx") is how a cuda.cu becomes something this machine can run, see README.md.
 What is built is kept under build/cuda_tests by a hash of everything it was built from.
 """
 
@@ -26,9 +26,11 @@ KEPT = ROOT / "build" / "cuda_tests"
 EMULATED = ["g++", "-std=c++20", "-DDC_EMU", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-I", str(HERE / "emulation")]
 WAYS = {
     "fibers": ["-O1"],  # half of the time is compiling
+    "library": ["-O1", "-fPIC", "-fvisibility=hidden"],
     "asan": ["-O0", "-g1", "-fsanitize=address,undefined,alignment", "-fno-sanitize-recover=undefined"],
-    "tsan": ["-O1", "-g", "-fsanitize=thread", "-DDC_EMU_THREADS"],
+    "tsan": ["-O0", "-g1", "-fsanitize=thread", "-DDC_EMU_THREADS"],
 }
+EMULATED_PTX = "80"  # the architecture whose PTX is run
 ENVIRONMENT = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=0:detect_leaks=0",  # fibers have stacks of their own
     "TSAN_OPTIONS": "halt_on_error=1:report_signal_unsafe=0",
@@ -88,12 +90,6 @@ def nvcc():
     return shutil.which("nvcc")
 
 
-def cuda_home():
-    """The toolkit; asks nvcc, because the one on PATH may be a script that calls another."""
-    out = subprocess.run([nvcc(), "--dryrun", "x.cu"], capture_output=True, text=True).stderr
-    return Path(next(line.split("=", 1)[1] for line in out.splitlines() if line.startswith("#$ _HERE_="))).parent
-
-
 def run(command, **options):
     return subprocess.run([str(c) for c in command], capture_output=True, text=True, errors="replace", **options)
 
@@ -120,36 +116,73 @@ def built(name, steps, sources, folder=None):
 
 def build(kernel, way, source=None):
     """The driver of a kernel, built in a way; `source` is a cuda.cu that stands in for the kernel's own."""
-    if way.startswith("ptx"):
-        return build_ptx(kernel, way.removeprefix("ptx"), source)
+    if way == "ptx":
+        return build_ptx(kernel, source)
     cuda = source or kernel.source
 
+    emulation = object_of(HERE / "emulation" / "emulation.cpp", way)
+    driver = object_of(kernel.driver, way, [kernel.source.parent])
+
     def steps(place):
-        files = ["-x", "c++", cuda, kernel.driver, HERE / "emulation" / "fiber_switch.cpp"]
-        return [[*EMULATED, *WAYS[way], *files, "-o", place / kernel.name, "-lpthread"]]
+        return [
+            [
+                *EMULATED,
+                *WAYS[way],
+                "-x",
+                "c++",
+                cuda,
+                "-x",
+                "none",
+                driver,
+                emulation,
+                "-o",
+                place / kernel.name,
+                "-lpthread",
+            ]
+        ]
 
     return built(kernel.name, steps, [cuda.parent, cuda.parent.parent / "common", HERE / "emulation", kernel.driver])
 
 
-def build_ptx(kernel, arch, source=None):
-    """nvcc's PTX for an architecture, translated to C++, behind nvcc's own host code."""
-    cuda, ptx = source or kernel.source, HERE / "ptx"
-    include = cuda_home() / "include"
+def object_of(file, way, folders=(), flags=()):
+    """What is compiled once for each way, not for each bug. `folders`: of headers that it includes."""
 
     def steps(place):
-        code, host = place / "kernel.gen.cpp", place / "host.o"
-        arch_flags = ["-gencode", f"arch=compute_{arch},code=compute_{arch}", "--keep", "--keep-dir", place]
+        return [[*EMULATED, *WAYS[way], *flags, "-x", "c++", "-c", file, "-o", place / f"{file.stem}.o"]]
+
+    return built(f"{file.stem}.o", steps, [file, HERE / "emulation", CSRC / "common", *folders])
+
+
+def ptx_of(cuda, arch):
+    """nvcc's PTX of a cuda.cu for an architecture; host.o beside it if it is the one that is emulated."""
+
+    def steps(place):
+        code = ["-gencode", f"arch=compute_{arch},code=compute_{arch}", "-Werror", "all-warnings"]
+        if arch == EMULATED_PTX:
+            code += ["--keep", "--keep-dir", place, "-c", "-o", place / "host.o"]
+        else:
+            code += ["-ptx", "-o", place / "cuda.ptx"]
+        return [[nvcc(), "-std=c++20", "-O3", *code, cuda]]
+
+    return built("cuda.ptx", steps, [cuda.parent, cuda.parent.parent / "common"])
+
+
+def build_ptx(kernel, source=None):
+    """nvcc's PTX, translated to C++, behind nvcc's own host code."""
+    code, translator = ptx_of(source or kernel.source, EMULATED_PTX), HERE / "ptx"
+    flags = ["-std=c++20", "-w", "-fno-exceptions", "-DDC_EMU", "-I", translator, "-I", HERE / "emulation"]
+    emulation = object_of(HERE / "emulation" / "emulation.cpp", "fibers")
+    driver = object_of(kernel.driver, "fibers", [kernel.source.parent])
+
+    def steps(place):
+        generated = place / "kernel.gen.cpp"
+        parts = [generated, translator / "fake_cudart.cpp", code.parent / "host.o", driver, emulation]
         return [
-            [nvcc(), "-std=c++20", "-O3", *arch_flags, "-c", cuda, "-o", host],
-            [sys.executable, ptx / "ptx2cpp.py", place / "cuda.ptx", code],
-            ["g++", "-std=c++20", "-O0", "-w", "-DDC_EMU", "-I", ptx, "-I", HERE / "emulation", "-I", include]
-            + [code, ptx / "fake_cudart.cpp", HERE / "emulation" / "fiber_switch.cpp", host, kernel.driver]
-            + ["-o", place / kernel.name, "-lpthread"],
+            [sys.executable, translator / "ptx2cpp.py", code, generated],
+            ["g++", *flags, "-O0", *parts, "-o", place / kernel.name, "-lpthread"],
         ]
 
-    return built(
-        kernel.name, steps, [cuda.parent, cuda.parent.parent / "common", HERE / "emulation", ptx, kernel.driver]
-    )
+    return built(kernel.name, steps, [HERE / "emulation", translator])
 
 
 def write(path, cases):

@@ -1,6 +1,6 @@
-"""A pytest plugin under which an operator runs on its emulated CUDA kernels, in place of those for the CPU.
+"""A pytest plugin under which operators run on their emulated CUDA kernels, in place of those for the CPU.
 
-`-p emulated_kernels` with EMULATED_KERNELS, the path of the library: the operator's own tests, which know nothing of
+`-p emulated_kernels` with EMULATED_KERNELS, the path of the library: the operators' own tests, which know nothing of
 it, then find one instruction set, "baseline", and test the binding and the kernels of csrc/<op>/cuda*.
 """
 

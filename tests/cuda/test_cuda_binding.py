@@ -11,44 +11,45 @@ from pathlib import Path
 import pytest
 import torch
 from cuda_kernels import KERNELS
-from cuda_running import CSRC, EMULATED, HERE, ROOT, built, nvcc
+from cuda_running import CSRC, HERE, ROOT, built, nvcc, object_of
 
 from deepclust_accel.ops import _native
 
 
-def binding(kernel):
-    """A Python module with the kernel's own binding, for tensors of the CPU, on the emulated cuda.cu."""
+def library():
+    """The Python module of the CUDA library, with every binding for tensors of the CPU, on emulated kernels."""
     pybind11 = pytest.importorskip("pybind11", reason="pybind11 is a requirement of the build")
-    includes = [Path(torch.__file__).parent / "include", sysconfig.get_paths()["include"], pybind11.get_include()]
-    sources = [kernel.source.parent / "cuda_binding.cpp", CSRC / "common" / "cuda_module.cpp"]
-    name = f"emulated_{kernel.name}"
+    torch_ = Path(torch.__file__).parent
+    includes = [torch_ / "include", sysconfig.get_paths()["include"], pybind11.get_include()]
+    flags = ["-w", "-DTORCH_TARGET_VERSION=0x020b000000000000", "-DDCACCEL_DISPATCH_KEY=CPU"]
+    flags += [f"-DDCACCEL_CUDA_MODULE={MODULE}", *(part for path in includes for part in ("-isystem", str(path)))]
+    objects = [object_of(HERE / "emulation" / "emulation.cpp", "library")]
+    objects += [object_of(CSRC / "common" / "cuda_module.cpp", "library", flags=["-O0", *flags])]
+    for kernel in KERNELS:
+        folder = kernel.source.parent
+        objects += [object_of(kernel.source, "library", [folder])]
+        objects += [object_of(folder / "cuda_binding.cpp", "library", [folder], ["-O0", *flags])]
+    link = [f"-L{torch_ / 'lib'}", "-Wl,--no-as-needed", "-ltorch_cpu", "-lc10", "-lpthread"]
+    name = f"{MODULE}.so"
+    return built(name, lambda place: [["g++", "-shared", *objects, *link, "-o", place / name]], [])
 
-    def steps(place):
-        flags = ["-O2", "-w", "-fPIC", "-fvisibility=hidden", "-DTORCH_TARGET_VERSION=0x020b000000000000"]
-        flags += ["-DDCACCEL_DISPATCH_KEY=CPU", f"-DDCACCEL_CUDA_MODULE={name}"]
-        flags += [part for path in includes for part in ("-isystem", str(path))]
-        cuda = ["-x", "c++", kernel.source, *sources, HERE / "emulation" / "fiber_switch.cpp"]
-        link = ["-shared", f"-L{includes[0].parent / 'lib'}", "-Wl,--no-as-needed", "-ltorch_cpu", "-lc10", "-lpthread"]
-        return [[*EMULATED, *flags, *cuda, *link, "-o", place / f"{name}.so"]]
 
-    return built(f"{name}.so", steps, [kernel.source.parent, CSRC / "common", HERE / "emulation"])
-
-
+MODULE = "emulated_kernels_library"
 KERNEL_TESTS = "baseline and not (eager and float16) and not layouts_of_results"
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
-def test_the_operator_s_own_tests_pass_on_emulated_kernels(kernel):
-    """In a process of their own: the emulated kernels take the place of those for the CPU.
+def test_the_operators_own_tests_pass_on_emulated_kernels():
+    """In one process of their own, where starting counts: the emulated kernels take the place of those for the CPU.
 
     Left out: half types beside eager PyTorch, which on the CPU adds a bias before it rounds, and on CUDA after; that
     layouts change no bit, which holds for the CPU, where all are computed in one.
     """
-    environment = {**os.environ, "EMULATED_KERNELS": str(binding(kernel))}
+    environment = {**os.environ, "EMULATED_KERNELS": str(library())}
     environment["PYTHONPATH"] = os.pathsep.join([str(HERE), str(ROOT), environment.get("PYTHONPATH", "")])
-    tests = sorted((ROOT / "tests" / "ops").glob(f"test_{kernel.name}*.py"))
-    command = [sys.executable, "-m", "pytest", "-p", "emulated_kernels", "-k", KERNEL_TESTS, *tests]
+    tests = [sorted((ROOT / "tests" / "ops").glob(f"test_{kernel.name}*.py")) for kernel in KERNELS]
+    assert all(tests)
+    command = [sys.executable, "-m", "pytest", "-p", "emulated_kernels", "-k", KERNEL_TESTS, *sum(tests, [])]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -1,12 +1,13 @@
 """CUDA kernels compiled by nvcc for every architecture, without a warning or a spill, and within their budget."""
 
 import json
+import re
 import shutil
 
 import pytest
-from cuda_budget import ARCHITECTURES, BUDGET, complaints, costs, nvdisasm
+from cuda_budget import ARCHITECTURES, BUDGET, PTX_OF, complaints, costs, nvdisasm
 from cuda_kernels import KERNELS
-from cuda_running import Kernel
+from cuda_running import Kernel, ptx_of
 from cuda_sass import occupancy, share_of_peak
 
 pytestmark = pytest.mark.cuda
@@ -24,6 +25,25 @@ def test_within_budget(kernel: Kernel, arch):
     before = json.loads(BUDGET.read_text())[kernel.name][arch]
     found = complaints(costs(kernel, arch), before)
     assert not found, "\n".join(found)
+
+
+@needs_nvcc
+@pytest.mark.parametrize(
+    "kernel, arch",
+    [(k, "90") for k in KERNELS] + [(KERNELS[-1], arch) for arch in ("86", "89", "120")],
+    ids=lambda x: x if isinstance(x, str) else x.name,
+)
+def test_an_architecture_has_the_ptx_of_the_one_that_it_is_compiled_from(kernel: Kernel, arch):
+    """So what runs emulated for sm_80 is what sm_90 runs, for every operator; the others are tried with a short one."""
+    own, other = (_instructions(ptx_of(kernel.source, a), a) for a in (arch, PTX_OF[arch]))
+    assert own == other
+
+
+def _instructions(ptx, arch):
+    """The text, without the architecture and what an unnamed namespace is called, which has a process number in it."""
+    text = ptx.read_text()
+    assert text.count(f".target sm_{arch}") == 1 and ".entry" in text
+    return re.sub(r"\d+_GLOBAL__N__\w{8}_\d+_cuda_cu_\w{8}(_\d+)?", "", text.replace(f".target sm_{arch}", ""))
 
 
 @needs_nvcc

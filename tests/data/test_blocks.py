@@ -37,14 +37,10 @@ def blocked(counts, window=3, ahead=0):
 
 def epochs(loader, world_size=1, batch_size=4, epoch=0, equal_shards=False):
     """Per step, the row numbers of all ranks together."""
+    asked = {"stage": 0, "epoch": epoch, "batch_size": batch_size, "equal_shards": equal_shards}
     each = [
-        [
-            b.index.tolist()
-            for b in loader.epoch(
-                stage=0, epoch=epoch, batch_size=batch_size, rank=r, world_size=world_size, equal_shards=equal_shards
-            )
-        ]
-        for r in range(world_size)
+        [b.index.tolist() * (b.share > 0) for b in loader.epoch(rank=rank, world_size=world_size, **asked)]
+        for rank in range(world_size)
     ]
     return [sum(step, []) for step in zip(*each, strict=True)]
 

@@ -20,7 +20,8 @@ def loader_of(rows, seed=0):
 
 
 def numbers(batches):
-    return [batch.index.tolist() for batch in batches]
+    """Row numbers of each batch; none where the rank only stands in."""
+    return [batch.index.tolist() if batch.share else [] for batch in batches]
 
 
 def epoch_of(loader, key, batch_size, world_size, equal_shards=False):
@@ -190,3 +191,19 @@ def test_a_part_is_known_without_reading_rows(world_size):
             i for batch in loader_of(10).sequential(batch_size=3, rank=rank, world_size=world_size) for i in batch.index
         ]
         assert list(range(*loader_of(10).part(rank, world_size))) == read
+
+
+@given(ROWS, SIZES, RANKS, KEYS)
+@settings(max_examples=80, deadline=None)
+def test_shares_make_the_mean_over_ranks_the_mean_over_rows(rows, batch_size, world_size, key):
+    loader = loader_of(rows)
+    options = {"stage": key[0], "epoch": key[1], "batch_size": batch_size, "world_size": world_size}
+    for together in zip(*(loader.epoch(rank=rank, **options) for rank in range(world_size)), strict=True):
+        assert all(len(batch.index) >= 1 for batch in together)
+        values = np.concatenate([batch.index.numpy() for batch in together if batch.share])
+        mean = sum(float(batch.index.double().mean()) * batch.share for batch in together) / world_size
+        assert mean == pytest.approx(values.mean(), rel=1e-12)
+        assert {batch.total for batch in together} == {len(values)}
+        for batch in together:
+            if batch.share:
+                assert values[batch.first : batch.first + len(batch.index)].tolist() == batch.index.tolist()

@@ -215,12 +215,6 @@ def test_bfloat16_trains_and_is_silent(capfd, caplog):
     assert capfd.readouterr() == ("", "") and not caplog.records
 
 
-def test_several_processes_are_refused_rather_than_all_rank_zero(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ArgumentError, match="WORLD_SIZE: expected 1, got '2'"):
-        Runtime("cpu")
-
-
 def test_collecting_fills_one_tensor_and_row_numbers_read_nothing(monkeypatch):
     source = ArraySource(ROWS.repeat(100, 1))  # several batches
     run = Run(Runtime("cpu"), Loader(source, seed=0), 0)

@@ -24,6 +24,15 @@ class Window:
         with torch.no_grad():
             return function(self.x)
 
+    def per_row(self, draw, axis=0):
+        return draw(self.generator, len(self.x))
+
+    def mean_rows(self, values):
+        return values.mean(0)
+
+    def over_ranks(self, loss):
+        return loss
+
     def row_numbers(self):
         return torch.arange(len(self.x))
 

@@ -36,6 +36,7 @@ class Window:
     """A run that stands still: fixed epoch and noise, and remembers what is logged."""
 
     def __init__(self, rows, epoch=0):
+        self.world_size = 1
         self.epoch, self.device, self.rows = epoch, torch.device("cpu"), rows
         self.generator, self.shared_generator = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
         self.logged = {}
@@ -46,6 +47,15 @@ class Window:
     def collect(self, function):
         with torch.no_grad():
             return function(self.rows)
+
+    def per_row(self, draw, axis=0):
+        return draw(self.generator, len(self.rows))
+
+    def mean_rows(self, values):
+        return values.mean(0)
+
+    def over_ranks(self, loss):
+        return loss
 
     def row_numbers(self):
         return torch.arange(len(self.rows))
@@ -182,7 +192,7 @@ def test_stacked_pretraining_trains_one_pair_of_layers_at_a_time():
         method = AeKMeans(
             AeKMeansParams(hidden=(16, 8), latent_dim=3, pretraining="stacked"), 4, DataSpec((64,), 200, True)
         )
-    run, batch = Window(torch.from_numpy(ROWS)), SimpleNamespace(x=torch.from_numpy(ROWS[:32]))
+    run, batch = Window(torch.from_numpy(ROWS[:32])), SimpleNamespace(x=torch.from_numpy(ROWS[:32]))
     assert [s.name for s in method.plan()] == [
         "pretrain-layer-1",
         "pretrain-layer-2",

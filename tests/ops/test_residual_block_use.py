@@ -1,9 +1,12 @@
 """residual_block in use: errors, torch's contracts, autocast, threads, memory, derivatives of derivatives."""
 
+import itertools
+
 import pytest
 import torch
 from residual_cases import LAST, Case, eager
 from torch import nn
+from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 
 from deepclust_accel import ops
@@ -127,26 +130,39 @@ def test_bits_depend_on_nothing_but_the_number_of_threads(case):
         assert torch.equal(residual_block(*inputs), want) and torch.equal(first[0], g_x)  # these not even on that
 
 
-def peak(run):
-    """Bytes that torch's allocator holds at most during a call, above what it held before."""
-    run()  # buffers that live on are no business of the call
+def peak(call, arguments, grad):
+    """Bytes that exist at most because of a step beyond the gradients it returns, of those that torch allocates."""
+    leaves = [x.detach().requires_grad_() for x in arguments]
+    torch.autograd.grad(call(*leaves), leaves, grad)  # buffers that live on are no business of the step
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as events:
-        run()
-    held = most = 0
-    found = [event for event in events.profiler.kineto_results.events() if event.name() == "[memory]"]
-    for event in sorted(found, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return most
+        out = call(*leaves)
+        gradients = torch.autograd.grad(out, leaves, grad)
+    found, todo = [], list(events.profiler.kineto_results.experimental_event_tree())
+    while todo:
+        event = todo.pop()
+        todo += event.children
+        if event.typed[0] == _EventType.Allocation:
+            found.append((event.start_time_ns, event.typed[1].ptr, event.typed[1].alloc_size))
+    found.sort(key=lambda each: each[0])
+    last = {pointer: i for i, (_, pointer, size) in enumerate(found) if size > 0}
+    returned = {last[g.data_ptr()] for g in gradients}
+    return max(itertools.accumulate(size for i, (_, _, size) in enumerate(found) if i not in returned))
 
 
 @native
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("case", [Case((128, 64, 16, 16), last=True), Case((512, 32, 8, 8), last=True)], ids=str)
-def test_memory_of_a_step_is_three_quarters_of_eager(case, dtype):
-    *inputs, grad = case.inputs(dtype)
-    ours, theirs = (peak(lambda call=call: step(call, inputs, grad)) for call in (residual_block, eager))
-    assert ours <= 0.75 * theirs, (ours, theirs, inputs[0].nbytes)
+@pytest.mark.parametrize("shape", [(256, 64, 16, 16), (256, 128, 8, 8), (256, 256, 4, 4), (256, 512, 2, 2)], ids=str)
+def test_memory_of_a_step_is_three_quarters_of_eager(shape, dtype):
+    """At the shapes of DCFAE; scratch is per thread, and these shapes are for few of them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(2, threads))
+    found = {}
+    for last in (False, True):
+        *inputs, grad = Case(shape, last=last).inputs(dtype)
+        found |= {(call.__name__, last): peak(call, inputs, grad) for call in (residual_block, eager)}
+    torch.set_num_threads(threads)
+    ours, theirs = found["residual_block", True], min(found["eager", False], found["eager", True])
+    assert ours <= 0.75 * theirs, found
 
 
 @native

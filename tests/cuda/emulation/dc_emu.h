@@ -4,11 +4,7 @@
 #pragma once
 #include <cmath>
 
-#ifdef DC_EMU_THREADS
-#include "emu_threads.h"
-#else
-#include "emu_fibers.h"
-#endif
+#include "emu.h"
 
 #define __global__
 #define __device__
@@ -162,13 +158,7 @@ V min(V a, V b) {
 }
 
 inline void __pipeline_memcpy_async(void* to, const void* from, size_t bytes, size_t zeros = 0) {
-  const auto aligned = [&](const void* p) { return reinterpret_cast<uintptr_t>(p) % bytes == 0; };
-  if ((bytes != 4 && bytes != 8 && bytes != 16) || !aligned(to) || (zeros < bytes && !aligned(from)))
-    dcemu::die("cp.async: bad size or alignment");
-  dcemu::T->open.push_back({to, from, unsigned(bytes), unsigned(zeros)});
+  dcemu::copy_later(to, from, bytes, zeros);
 }
-inline void __pipeline_commit() {
-  dcemu::T->groups.push_back(std::move(dcemu::T->open));
-  dcemu::T->open.clear();
-}
-inline void __pipeline_wait_prior(size_t keep) { dcemu::finish_copies(*dcemu::T, keep); }
+inline void __pipeline_commit() { dcemu::commit_copies(); }
+inline void __pipeline_wait_prior(size_t keep) { dcemu::wait_for_copies(keep); }

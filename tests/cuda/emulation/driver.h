@@ -3,17 +3,16 @@
 //
 //   driver CASES RESULTS [ORDER [SEED]]
 //
-// Numbers in both files are 8 bytes, arrays are raw; see tests/cuda/running.py, which writes and reads them.
+// Numbers in both files are 8 bytes, arrays are raw; see tests/cuda/cuda_running.py, which writes and reads them.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 
 #ifdef DC_EMU
-#include "emu_block.h"
+#include "emu.h"
 #endif
 
 namespace driver {

@@ -4,52 +4,26 @@
 #pragma once
 #include <algorithm>
 #include <condition_variable>
-#include <cstdint>
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <functional>
 #include <memory>
 #include <mutex>
-#include <random>
-#include <string>
-#include <thread>
 #include <vector>
 
-struct uint3 {
-  unsigned x, y, z;
-};
-struct dim3 {
-  unsigned x, y, z;
-  constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
-};
+#include "emu.h"
 
 namespace dcemu {
 
 enum State : uint8_t { kReady, kAtBarrier, kAtWarp, kDone };
-enum Op : uint8_t {
-  kShflIdx,
-  kShflUp,
-  kShflDown,
-  kShflXor,
-  kBallot,
-  kSyncWarp,
-  kReduceAdd,
-  kReduceMin,
-  kReduceMax,
-  kMatch
-};
-
 struct Copy {
   void* to;
   const void* from;
   unsigned bytes, zeros;
 };
 
-struct Thread {
+struct Thread : ThreadPlace {
   void* stack = nullptr;
-  uint3 tid{};
-  unsigned number = 0, lane = 0;
   State state = kDone;
   Op op{};
   unsigned mask = 0, argument = 0, width = 32;
@@ -70,46 +44,52 @@ struct Meeting {
   std::condition_variable changed;
 };
 
-struct Block {
-  dim3 grid, block;
-  uint3 index{};
+struct Block : BlockPlace {
   std::vector<Thread> threads;
   std::vector<Shared> shared;
-  size_t dynamic_bytes = 0;
-  std::function<void()> body;
+  void (*run)(const void*) = nullptr;
+  const void* body = nullptr;
   std::mutex lock;
   std::condition_variable changed;
   Meeting warps[32];
   unsigned arrived = 0, phase = 0, live = 0;
 };
 
-// order: in which threads run between two barriers. 0 ascending, 1 descending, 2 random.
-struct Options {
-  int order = 0;
-  unsigned seed = 1;
-};
-inline Options options;
-inline thread_local Block* B = nullptr;
-inline thread_local Thread* T = nullptr;
+inline Thread& self() { return *static_cast<Thread*>(T); }
+inline Block& own_block() { return *static_cast<Block*>(B); }
 
-// A defect of the kernel. The process ends: what a kernel leaves behind after one means nothing.
-[[noreturn]] inline void die(const std::string& what) {
-  std::fprintf(stderr, "dcemu: %s (block %u,%u,%u thread %u)\n", what.c_str(), B->index.x, B->index.y, B->index.z,
-               T ? T->number : 0);
+void die(const char* format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  std::fputs("dcemu: ", stderr);
+  std::vfprintf(stderr, format, arguments);
+  std::fprintf(stderr, " (block %u,%u,%u thread %u)\n", B->index.x, B->index.y, B->index.z, T ? T->number : 0);
   std::fflush(nullptr);
   std::_Exit(70);
 }
 
-// Shared memory of its own for every variable, so that AddressSanitizer sees where it ends, full of NaN.
-inline unsigned char* shared_memory(const void* tag, size_t bytes) {
-  std::lock_guard<std::mutex> hold(B->lock);
-  for (auto& each : B->shared)
+unsigned char* shared_memory(const void* tag, size_t bytes) {
+  Block& b = own_block();
+  std::lock_guard<std::mutex> hold(b.lock);
+  for (auto& each : b.shared)
     if (each.tag == tag) return each.data;
   Shared made{tag, std::unique_ptr<unsigned char[]>(new unsigned char[bytes + 16]), nullptr};
   made.data = made.memory.get() + (16 - reinterpret_cast<uintptr_t>(made.memory.get()) % 16) % 16;
   std::memset(made.data, 0xff, bytes);
-  B->shared.push_back(std::move(made));
-  return B->shared.back().data;
+  b.shared.push_back(std::move(made));
+  return b.shared.back().data;
+}
+
+void copy_later(void* to, const void* from, size_t bytes, size_t zeros) {
+  const auto aligned = [&](const void* p) { return reinterpret_cast<uintptr_t>(p) % bytes == 0; };
+  if ((bytes != 4 && bytes != 8 && bytes != 16) || !aligned(to) || (zeros < bytes && !aligned(from)))
+    die("cp.async: bad size or alignment");
+  self().open.push_back({to, from, unsigned(bytes), unsigned(zeros)});
+}
+
+void commit_copies() {
+  self().groups.push_back(std::move(self().open));
+  self().open.clear();
 }
 
 inline void finish_copies(Thread& t, size_t keep) {
@@ -121,6 +101,8 @@ inline void finish_copies(Thread& t, size_t keep) {
     t.groups.erase(t.groups.begin());
   }
 }
+
+void wait_for_copies(size_t keep) { finish_copies(self(), keep); }
 
 inline uint64_t reduced(Op op, uint64_t a, uint64_t b) {
   const int64_t x = int64_t(a), y = int64_t(b);
@@ -146,7 +128,7 @@ inline bool all_there(const Thread* warp, unsigned lanes, const Thread& caller) 
       if (caller.mask == 0xffffffffu) continue;
       die("mask names lanes beyond the block");
     }
-    if (warp[m].state == kDone) die("*_sync mask names lane " + std::to_string(m) + ", which has exited");
+    if (warp[m].state == kDone) die("*_sync mask names lane %u, which has exited", m);
     if (warp[m].state != kAtWarp) there = false;
   }
   if (there)
@@ -179,7 +161,7 @@ inline void carry_out(Thread* warp, unsigned lanes, unsigned mask) {
     } else if (t.op <= kShflXor) {
       const unsigned from = source_lane(t, m);
       if (from >= lanes || !(mask >> from & 1))
-        die("shuffle reads lane " + std::to_string(from) + ", which is not in the mask");
+        die("shuffle reads lane %u, which is not in the mask", from);
       t.result = warp[from].value;
     } else if (t.op != kSyncWarp) {
       t.result = sum;
@@ -194,7 +176,7 @@ inline bool resolve(Thread* warp, unsigned lanes) {
   for (unsigned l = 0; l < lanes; ++l) {
     const Thread& t = warp[l];
     if (t.state != kAtWarp) continue;
-    if (!(t.mask >> l & 1)) die("lane " + std::to_string(l) + " calls a *_sync intrinsic without being in its mask");
+    if (!(t.mask >> l & 1)) die("lane %u calls a *_sync intrinsic without being in its mask", l);
     if (!all_there(warp, lanes, t)) continue;
     carry_out(warp, lanes, t.mask);
     return true;
@@ -209,37 +191,12 @@ inline void place(Block& b, unsigned i) {
   t.tid = {i % b.block.x, i / b.block.x % b.block.y, i / (b.block.x * b.block.y)};
 }
 
-inline void set_up(Block& b, dim3 grid, dim3 block, size_t dynamic_bytes) {
-  b.grid = grid, b.block = block, b.dynamic_bytes = dynamic_bytes;
+inline void set_up(Block& b, dim3 grid, dim3 block) {
+  b.grid = grid, b.block = block;
   b.threads.resize(size_t(block.x) * block.y * block.z);
   B = &b, T = nullptr;
   if (b.threads.empty() || b.threads.size() > 1024) die("invalid block size");
   if (grid.y > 65535 || grid.z > 65535 || grid.x == 0 || grid.y == 0 || grid.z == 0) die("invalid grid size");
-}
-
-template <class V>
-uint64_t bits(V v) {
-  static_assert(sizeof(V) <= 8);
-  uint64_t u = 0;
-  std::memcpy(&u, &v, sizeof v);
-  return u;
-}
-template <class V>
-V unbits(uint64_t u) {
-  V v;
-  std::memcpy(&v, &u, sizeof v);
-  return v;
-}
-
-// An atomic operation p = f(p); returns the old value.
-template <class V, class F>
-V atomically(V* p, F f) {
-  V old;
-  __atomic_load(p, &old, __ATOMIC_RELAXED);
-  for (;;) {
-    V next = f(old);
-    if (__atomic_compare_exchange(p, &old, &next, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return old;
-  }
 }
 
 }  // namespace dcemu

@@ -2,33 +2,35 @@
 // who runs next, so that a kernel that lacks a barrier is wrong in at least one of the orders.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <random>
+
 #include "emu_block.h"
 
-extern "C" void dcemu_switch(void** save, void* to);  // fiber_switch.cpp
+extern "C" void dcemu_switch(void** save, void* to);  // emulation.cpp
 
 namespace dcemu {
 
 constexpr size_t kStack = 512 << 10;  // a translated kernel has thousands of variables
 inline void* scheduler = nullptr;
 
-inline void yield() { dcemu_switch(&T->stack, scheduler); }
+inline void yield() { dcemu_switch(&self().stack, scheduler); }
 
-inline uint64_t collective(Op op, unsigned mask, uint64_t value, unsigned argument = 0, unsigned width = 32) {
-  Thread& t = *T;
+uint64_t collective(Op op, unsigned mask, uint64_t value, unsigned argument, unsigned width) {
+  Thread& t = self();
   t.op = op, t.mask = mask, t.value = value, t.argument = argument, t.width = width, t.state = kAtWarp;
   yield();
-  return T->result;
+  return t.result;
 }
 
-inline void barrier() {
-  T->state = kAtBarrier;
+void barrier() {
+  self().state = kAtBarrier;
   yield();
 }
 
 inline void entry() {
-  B->body();
-  finish_copies(*T, 0);
-  T->state = kDone;
+  own_block().run(own_block().body);
+  finish_copies(self(), 0);
+  self().state = kDone;
   yield();
   std::abort();
 }
@@ -59,7 +61,7 @@ inline void run_to_barrier(Block& b, Schedule& schedule) {
       for (unsigned l : schedule.of(lanes)) {
         if (l >= count || warp[l].state != kReady) continue;
         T = &warp[l];
-        dcemu_switch(&scheduler, T->stack);
+        dcemu_switch(&scheduler, warp[l].stack);
       }
     } while (resolve(warp, count));
   }
@@ -84,16 +86,15 @@ inline void run_block(Block& b, unsigned char* stacks) {
     T = nullptr;
     if (waiting + done != n)
       die("deadlock: lanes wait in a *_sync intrinsic that the rest of their mask never reaches");
-    if (done) die("__syncthreads() while " + std::to_string(done) + " threads of the block have exited");
+    if (done) die("__syncthreads() while %u threads of the block have exited", done);
     for (auto& t : b.threads) t.state = kReady;
   }
 }
 
-template <class F>
-void launch(dim3 grid, dim3 block, size_t dynamic_bytes, F&& body) {
+void launch(dim3 grid, dim3 block, size_t dynamic_bytes, void (*run)(const void*), const void* body) {
   Block b;
-  set_up(b, grid, block, dynamic_bytes);
-  b.body = body;
+  set_up(b, grid, block);
+  b.dynamic_bytes = dynamic_bytes, b.run = run, b.body = body;
   static std::vector<unsigned char> stacks;
   stacks.resize(std::max(stacks.size(), b.threads.size() * kStack));
   for (unsigned z = 0; z < grid.z; ++z)

@@ -3,30 +3,34 @@
 #pragma once
 #include <pthread.h>
 
+#include <thread>
+
 #include "emu_block.h"
 
 namespace dcemu {
 
-inline uint64_t collective(Op op, unsigned mask, uint64_t value, unsigned argument = 0, unsigned width = 32) {
-  Thread& t = *T;
-  Meeting& meeting = B->warps[t.number / 32];
+uint64_t collective(Op op, unsigned mask, uint64_t value, unsigned argument, unsigned width) {
+  Thread& t = self();
+  Block& b = own_block();
+  Meeting& meeting = b.warps[t.number / 32];
   std::unique_lock<std::mutex> hold(meeting.lock);
   t.op = op, t.mask = mask, t.value = value, t.argument = argument, t.width = width, t.state = kAtWarp;
-  const unsigned first = t.number & ~31u, count = std::min<unsigned>(32, unsigned(B->threads.size()) - first);
-  if (resolve(&B->threads[first], count)) meeting.changed.notify_all();
+  const unsigned first = t.number & ~31u, count = std::min<unsigned>(32, unsigned(b.threads.size()) - first);
+  if (resolve(&b.threads[first], count)) meeting.changed.notify_all();
   meeting.changed.wait(hold, [&] { return t.state == kReady; });
   return t.result;
 }
 
-inline void barrier() {
-  std::unique_lock<std::mutex> hold(B->lock);
-  const unsigned phase = B->phase;
-  if (B->live < B->threads.size()) die("__syncthreads() while threads of the block have exited");
-  if (++B->arrived == B->live) {
-    B->arrived = 0, ++B->phase;
-    B->changed.notify_all();
+void barrier() {
+  Block& b = own_block();
+  std::unique_lock<std::mutex> hold(b.lock);
+  const unsigned phase = b.phase;
+  if (b.live < b.threads.size()) die("__syncthreads() while threads of the block have exited");
+  if (++b.arrived == b.live) {
+    b.arrived = 0, ++b.phase;
+    b.changed.notify_all();
   } else {
-    B->changed.wait(hold, [&] { return B->phase != phase; });
+    b.changed.wait(hold, [&] { return b.phase != phase; });
   }
 }
 
@@ -42,22 +46,21 @@ inline void run_thread(Block& b, unsigned i, pthread_barrier_t& edge) {
       b.live = unsigned(b.threads.size());
     }
     pthread_barrier_wait(&edge);
-    b.body();
-    finish_copies(*T, 0);
+    b.run(b.body);
+    finish_copies(self(), 0);
     {
       std::lock_guard<std::mutex> hold(b.lock);
-      T->state = kDone, --b.live;
+      self().state = kDone, --b.live;
       if (b.arrived) die("a thread exits while others wait in __syncthreads()");
     }
     pthread_barrier_wait(&edge);
   }
 }
 
-template <class F>
-void launch(dim3 grid, dim3 block, size_t dynamic_bytes, F&& body) {
+void launch(dim3 grid, dim3 block, size_t dynamic_bytes, void (*run)(const void*), const void* body) {
   Block b;
-  set_up(b, grid, block, dynamic_bytes);
-  b.body = body;
+  set_up(b, grid, block);
+  b.dynamic_bytes = dynamic_bytes, b.run = run, b.body = body;
   pthread_barrier_t edge;
   pthread_barrier_init(&edge, nullptr, unsigned(b.threads.size()));
   std::vector<std::thread> all;

@@ -1,7 +1,9 @@
 // A CUDA runtime that runs translated PTX: what nvcc's host code calls to register and launch kernels, and the few
 // functions that launchers use. Host memory is device memory, and every launch is finished when it returns.
 // SPDX-License-Identifier: Apache-2.0
+#include <cstdio>
 #include <map>
+#include <vector>
 
 #include "ptx_rt.h"
 

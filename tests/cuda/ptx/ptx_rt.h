@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #define DC_EMU_NO_API
+#include <algorithm>
 #include <limits>
 
 #include "dc_emu.h"
@@ -27,11 +28,11 @@ inline uint64_t bits_of_f64(double x) { return dcemu::bits(x); }
 
 inline unsigned char* shared_at(unsigned char* shared, uint32_t offset, int bytes, uint32_t size, const char* text) {
   if (uint64_t(offset) + bytes > size || (bytes && offset % bytes))
-    dcemu::die("shared access out of range or misaligned, offset " + std::to_string(offset) + ": " + text);
+    dcemu::die("shared access out of range or misaligned, offset %u: %s", offset, text);
   return shared + offset;
 }
 inline unsigned char* global_at(uint64_t address, int bytes, const char* text) {
-  if (bytes && address % bytes) dcemu::die(std::string("misaligned global access: ") + text);
+  if (bytes && address % bytes) dcemu::die("misaligned global access: %s", text);
   return reinterpret_cast<unsigned char*>(uintptr_t(address));
 }
 

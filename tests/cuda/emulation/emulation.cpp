@@ -1,10 +1,15 @@
-// Switches stacks: saves the six registers a call preserves, and leaves by a jump rather than a return, which the
-// branch predictor would expect to go back where this was called from.
+// Runs the threads of the emulation: fibers, or OS threads with -DDC_EMU_THREADS.
 // SPDX-License-Identifier: Apache-2.0
-#ifndef DC_EMU_THREADS
+#ifdef DC_EMU_THREADS
+#include "emu_threads.h"
+#else
+#include "emu_fibers.h"
+
 #ifndef __x86_64__
 #error "fibers are written for x86-64; compile with -DDC_EMU_THREADS"
 #endif
+// Switches stacks: saves the six registers a call preserves, and leaves by a jump rather than a return, which the
+// branch predictor would expect to go back where this was called from.
 asm(R"(
 .text
 .globl dcemu_switch

@@ -1,0 +1,121 @@
+"""Several processes do what one does: gradients to 1e-12 in float64, whole fits, files, errors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+from deepclust_accel.methods import registry
+
+WORKER = Path(__file__).parent / "worker.py"
+SMALL = {
+    "hidden": [12],
+    "latent_dim": 3,
+    "pretrain_epochs": 1,
+    "layer_epochs": 1,
+    "epochs": 1,
+    "expert_epochs": 1,
+    "classifier_steps": 1,
+    "warmup_epochs": 0,
+    "n_init": 3,
+    "embedding_hidden": [6],
+    "embed_dim": 3,
+    "channels": [2, 3, 4],
+}
+DISTRIBUTED = [e.name for e in registry.entries() if not e.problem and registry.load(e.name).info.distributed]
+
+
+def torchrun(ranks, *command, check=True):
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    done = subprocess.run([sys.executable, *launch, *command], capture_output=True, text=True, timeout=300)
+    assert not check or done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def outcomes(folder, ranks):
+    """Everything the methods find, by method, stage and name."""
+    folder.mkdir()
+    torchrun(ranks, str(WORKER), ",".join(DISTRIBUTED), json.dumps(SMALL), "48", str(folder))
+    found = {}
+    for method in DISTRIBUTED:
+        with np.load(folder / f"{method}.npz") as file:
+            found |= {f"{method}/{key}": file[key] for key in file}
+    return found
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_together_have_the_gradients_of_one(tmp_path, ranks):
+    """Of four ranks one has no row in the last batch."""
+    one, several = (outcomes(tmp_path / str(n), n) for n in (1, ranks))
+    assert one.keys() == several.keys()
+    assert all(
+        any(key.startswith(f"{method}/") and key.endswith("/gradients") for key in one) for method in DISTRIBUTED
+    )
+    for key, expected in one.items():
+        scale = np.abs(expected).max(initial=0)  # a divergence at its start is a difference of nearly equal terms
+        assert np.abs(several[key] - expected).max(initial=0) <= 1e-12 * scale + 1e-15, key
+
+
+def fit(out, *options, check=True):
+    command = [sys.executable, "-m", "deepclust_accel", "fit", *options, "--out", str(out), "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert not check or done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+SETTINGS = ["--set", "hidden=16", "--set", "pretrain_epochs=6", "--set", "pretrain_batch_size={}", "--seed", "0"]
+
+
+def test_the_command_line_in_two_processes_finds_what_one_finds(tmp_path):
+    def chosen(batch):
+        return ["ae-kmeans", "digits", "-k", "10", *(word.format(batch) for word in SETTINGS)]
+
+    fit(tmp_path / "one", *chosen(256))
+    done = fit(tmp_path / "two", *chosen(128), "--processes", "2")
+    one, two = (np.load(tmp_path / name / "labels.npy") for name in ("one", "two"))
+    assert adjusted_rand_score(one, two) > 0.95  # float32 sums in another order
+    losses = [
+        [json.loads(line)["loss"] for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == sorted(p.name for p in (tmp_path / "one").iterdir())
+    assert done.stdout.count("acc") == 1  # one process speaks
+
+
+def test_what_can_be_mended_is_one_line_and_exit_code_2(tmp_path):
+    for options, message in (
+        (["kmeans", "digits", "-k", "10"], "processes: expected one for kmeans, got 2"),
+        (["ae-kmeans", "nowhere.npy", "-k", "10"], "nowhere.npy"),
+    ):
+        done = fit(tmp_path / "run", *options, "--processes", "2", check=False)
+        lines = [line for line in done.stderr.splitlines() if line]
+        assert done.returncode == 2 and len(lines) == 1 and message in lines[0], done.stderr
+        assert not (tmp_path / "run").exists()
+
+
+def test_interrupted_in_two_processes_it_resumes_to_the_same_bits(tmp_path):
+    command = ["ae-kmeans", "digits", "-k", "10", *(word.format(64) for word in SETTINGS), "--processes", "2"]
+    fit(tmp_path / "whole", *command)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "deepclust_accel", "fit", *command, "--out", str(tmp_path / "cut"), "--quiet"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    history = tmp_path / "cut" / "history.jsonl"
+    while running.poll() is None and not (history.exists() and history.read_text().count("\n") >= 2):
+        time.sleep(0.02)
+    os.killpg(running.pid, signal.SIGINT)  # what Ctrl-C does
+    said = running.communicate(timeout=120)[1]
+    assert running.returncode == 130, said
+    fit(tmp_path / "cut", *command, "--resume")
+    for name in ("labels.npy", "probabilities.npy", "model.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes(), name
