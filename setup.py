@@ -1,7 +1,8 @@
 """Builds the native libraries; metadata is in pyproject.toml. If it cannot, it leaves pure Python and says so.
 
 The CUDA library is built with DCACCEL_CUDA=1 only, by the nvcc on PATH, and is named for the major version of CUDA. It
-needs no CUDA build of torch. The library of csrc/autograd is named for the version of torch, whose C++ interface it needs.
+needs no CUDA build of torch. The library of pair_autograd.cpp is named for the version of torch,
+whose C++ interface it needs.
 """
 
 import os
@@ -73,7 +74,7 @@ def cpu_file(target, compiler, torch):
     """One object per source and instruction set."""
     lines, objects = rules(compiler, torch, "-DDCACCEL_HAS_X86_LEVELS" if X86 else ""), []
     for source in sorted((ROOT / "csrc").glob("*/*.cpp")):
-        if source.name.startswith("cuda") or source.parent.name == "autograd":
+        if source.name.startswith("cuda") or source.name == "pair_autograd.cpp":
             continue
         for level, flags in LEVELS.items():
             if level and (source.name != "cpu.cpp" or not X86):
@@ -117,9 +118,13 @@ def cuda_file(target, compiler, torch):
 
 def autograd_file(target, compiler, torch):
     """The only source that is compiled against torch's C++ interface rather than the stable one."""
-    source, flags = ROOT / "csrc/autograd/pair_losses.cpp", f"-DDCACCEL_AUTOGRAD_MODULE={target.stem}"
-    lines = [*rules(compiler, torch, ""), f"build autograd.o: cc {source}", f"  flags = -UTORCH_TARGET_VERSION {flags}"]
-    return "\n".join([*lines, f"build {target}: link autograd.o", ""])
+    source, flags = ROOT / "csrc/common/pair_autograd.cpp", f"-DDCACCEL_AUTOGRAD_MODULE={target.stem}"
+    lines = [
+        *rules(compiler, torch, ""),
+        f"build pair_autograd.o: cc {source}",
+        f"  flags = -UTORCH_TARGET_VERSION {flags}",
+    ]
+    return "\n".join([*lines, f"build {target}: link pair_autograd.o", ""])
 
 
 LIBRARIES = {  # beginning of a name: how it is built, and what there is with and without it

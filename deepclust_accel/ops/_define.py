@@ -217,7 +217,7 @@ def _direct(packet: Any, save: Any, backward: Any) -> Callable[..., Any]:
     function = type(packet.__name__, (torch.autograd.Function,), methods)
     apply = super(torch.autograd.Function, function).apply  # without what Function.apply does for torch.func
     transformed = torch._C._are_functorch_transforms_active
-    in_cpp = torch._C._dispatch_has_kernel_for_dispatch_key(packet.name(), "AutogradCPU")  # csrc/autograd
+    in_cpp = torch._C._dispatch_has_kernel_for_dispatch_key(packet.name(), "AutogradCPU")  # pair_autograd.cpp
 
     def call(*args: Any) -> Any:
         if torch.is_grad_enabled():

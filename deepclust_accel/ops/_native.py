@@ -50,7 +50,7 @@ def _open_cuda() -> tuple[ModuleType | None, str]:
 
 
 def _open_autograd() -> str:
-    """Opens the library of csrc/autograd for the torch that runs; why there is none, or an empty string."""
+    """Opens the library of csrc/common/pair_autograd.cpp for the torch that runs; why there is none, or an empty string."""
     if cpu is None:
         return _cpu_reason
     try:
