@@ -1,7 +1,7 @@
 """Builds the native libraries; metadata is in pyproject.toml. If it cannot, it leaves pure Python and says so.
 
 The CUDA library is built with DCACCEL_CUDA=1 only, by the nvcc on PATH, and is named for the major version of CUDA. It
-needs no CUDA build of torch.
+needs no CUDA build of torch. The library of csrc/autograd is named for the version of torch, whose C++ interface it needs.
 """
 
 import os
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from importlib import metadata
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -72,7 +73,7 @@ def cpu_file(target, compiler, torch):
     """One object per source and instruction set."""
     lines, objects = rules(compiler, torch, "-DDCACCEL_HAS_X86_LEVELS" if X86 else ""), []
     for source in sorted((ROOT / "csrc").glob("*/*.cpp")):
-        if source.name.startswith("cuda"):
+        if source.name.startswith("cuda") or source.parent.name == "autograd":
             continue
         for level, flags in LEVELS.items():
             if level and (source.name != "cpu.cpp" or not X86):
@@ -114,28 +115,45 @@ def cuda_file(target, compiler, torch):
     return "\n".join([*lines, f"  libraries = {places} -lcudart_static -ldl -lrt -lpthread", ""])
 
 
+def autograd_file(target, compiler, torch):
+    """The only source that is compiled against torch's C++ interface rather than the stable one."""
+    source, flags = ROOT / "csrc/autograd/pair_losses.cpp", f"-DDCACCEL_AUTOGRAD_MODULE={target.stem}"
+    lines = [*rules(compiler, torch, ""), f"build autograd.o: cc {source}", f"  flags = -UTORCH_TARGET_VERSION {flags}"]
+    return "\n".join([*lines, f"build {target}: link autograd.o", ""])
+
+
+LIBRARIES = {  # beginning of a name: how it is built, and what there is with and without it
+    "_native_cpu": (
+        cpu_file,
+        f"native kernels for {'baseline, avx2, avx512' if X86 else 'baseline'}",
+        "pure Python, without native kernels",
+    ),
+    "_native_cuda": (cuda_file, "native kernels for CUDA", "without CUDA kernels"),
+    "_native_autograd": (autograd_file, "autograd in C++", "with autograd in Python"),
+}
+
+
 class BuildNative(build_ext):
     def build_extension(self, ext):
         name = ext.name.rpartition(".")[2]
         built, target = BUILD / f"{name}.so", Path(self.get_ext_fullpath(ext.name))
-        cuda = name.startswith("_native_cuda")
-        note = "_native_cuda_missing.txt" if cuda else "_native_missing.txt"
+        kind = next(filter(name.startswith, LIBRARIES))
+        ninja_file, done, without = LIBRARIES[kind]
+        note = f"{kind.removesuffix('_cpu')}_missing.txt"
         places = {target.parent}
         if self.editable_mode or self.inplace:  # the source tree would go on using an older library
             places.add(ROOT / "deepclust_accel")
         for place in places:
             for stale in (place / target.name, place / note):
                 stale.unlink(missing_ok=True)
-        reason = self.compile(built, cuda_file if cuda else cpu_file)
+        reason = self.compile(built, ninja_file)
         target.parent.mkdir(parents=True, exist_ok=True)
         if reason:
-            kind = "without CUDA kernels" if cuda else "pure Python, without native kernels"
-            print(f"deepclust_accel: building {kind}: {reason}", file=sys.stderr)
+            print(f"deepclust_accel: building {without}: {reason}", file=sys.stderr)
             for place in places:
                 (place / note).write_text(reason + "\n")
         else:
-            levels = f"CUDA {nvcc_version()[0]}" if cuda else "baseline, avx2, avx512" if X86 else "baseline"
-            print(f"deepclust_accel: built native kernels for {levels}")
+            print(f"deepclust_accel: built {done}")
             shutil.copy2(built, target)
 
     def compile(self, built, ninja_file):
@@ -153,7 +171,7 @@ class BuildNative(build_ext):
         except ImportError as error:
             return f"{error.name} cannot be imported at build time"
         BUILD.mkdir(parents=True, exist_ok=True)
-        steps = BUILD / ("build.ninja" if ninja_file is cpu_file else "cuda.ninja")
+        steps = BUILD / f"{built.stem}.ninja"
         steps.write_text(ninja_file(built, compiler, torch))
         command = [Path(ninja.BIN_DIR) / "ninja", "-C", BUILD, "-f", steps]
         run = subprocess.run(command, capture_output=True, text=True)
@@ -168,6 +186,10 @@ def extensions():
     names = ["_native_cpu"]
     if os.environ.get("DCACCEL_CUDA") == "1":
         names.append(f"_native_cuda{(nvcc_version() or ('',))[0]}")
+    try:
+        names.append("_native_autograd_" + re.sub(r"\W", "_", metadata.version("torch").partition("+")[0]))
+    except metadata.PackageNotFoundError:
+        pass  # said of _native_cpu
     return [Extension(f"deepclust_accel.{name}", sources=[], optional=True) for name in names]
 
 

@@ -67,6 +67,7 @@ def _machine() -> dict[str, Any]:
         "instruction set": ops.instruction_set() or "-",
         "instruction sets usable": ", ".join(ops.instruction_sets()) or "-",
         "compiler": build.get("compiler", "-"),
+        "autograd of the pair losses": build.get("autograd", "-"),
         "torch CUDA": torch.version.cuda or "no",
         "CUDA devices": torch.cuda.device_count(),
         "data folder": "set" if os.environ.get("DCACCEL_DATA") else "not set",

@@ -124,14 +124,20 @@ void take_rows(const Packed<T>& from, int64_t start, const Packed<T>& to) {
   });
 }
 
-// The columns of a tile of a gradient = values(column, lane).
-template <class T, class Values>
-void unpack(int64_t tile, int64_t n, int64_t columns, T* out, const Values& values) {
+// The columns of a tile of `out`; fill(column, to) gives one in kTile<T> numbers. Blocks may overlap as in pack.
+template <class T, class Fill>
+void unpack(int64_t tile, int64_t n, int64_t columns, T* out, const Fill& fill) {
+  const int64_t count = count_of<T>(n, tile), width = std::min<int64_t>(columns, kBlock<T>);
+  const int64_t turned = width == kBlock<T> ? count / kBlock<T> * kBlock<T> : 0;
   out += tile * kTile<T> * columns;
-  for (int64_t c = 0; c < columns; ++c) {
-    T column[kTile<T>];
-    for (int64_t lane = 0; lane < kTile<T>; ++lane) column[lane] = T(values(c, lane));
-    for (int64_t lane = 0; lane < count_of<T>(n, tile); ++lane) out[lane * columns + c] = column[lane];
+  for (int64_t c = 0; c < columns; c += width) {
+    const int64_t first = std::min(c, columns - width);
+    alignas(64) T block[kBlock<T>][kTile<T>];
+    for (int64_t i = 0; i < width; ++i) fill(first + i, block[i]);
+    for (int64_t lane = 0; lane < turned; lane += kBlock<T>)
+      turn(block[0] + lane, kTile<T>, out + lane * columns + first, columns);
+    for (int64_t lane = turned; lane < count; ++lane)
+      for (int64_t i = 0; i < width; ++i) out[lane * columns + first + i] = block[i][lane];
   }
 }
 

@@ -6,11 +6,11 @@
 
 namespace dcaccel {
 
-// What a kernel file offers its host part: a match (or a sweep) of a pass, and write_gradient; see below.
+// What a kernel file offers its host part: a match (or a sweep) of a pass, and gradient_of_tile; see below.
 using PlayFn = void (*)(void* pass, int64_t a, int64_t b);
 using SweepFn = void (*)(void* pass, int64_t j);
 template <class T>
-using WriteFn = void (*)(int64_t, int64_t, const T*, const double*, const double*, double, T*);
+using GradientFn = void (*)(const T* u, const double* total, const double* pulled, double factor, T* out);
 
 }  // namespace dcaccel
 
@@ -81,16 +81,12 @@ DC_HD void flush(Vec<T> (&sums)[V], double* out) {
   for (int v = 0; v < V; ++v) add_to(out + v * Vec<T>::size, sums[v]), sums[v] = Vec<T>();
 }
 
-// The first `count` rows of a tile of a gradient: out[lane][c] = factor (total[lane] u[c][lane] - pulled[c][lane]).
+// A feature of a tile of a gradient: factor (total u - pulled).
 template <class T>
-void write_gradient(int64_t columns, int64_t count, const T* u, const double* total, const double* pulled, double factor,
-                    T* out) {
-  for (int64_t c = 0; c < columns; ++c, u += kTile<T>, pulled += kTile<T>) {
-    T column[kTile<T>];
-    for (int64_t lane = 0; lane < kTile<T>; ++lane) column[lane] = T(factor * (total[lane] * u[lane] - pulled[lane]));
-    for (int64_t lane = 0; lane < count; ++lane) out[lane * columns + c] = column[lane];
-  }
+void gradient_of_tile(const T* u, const double* total, const double* pulled, double factor, T* out) {
+  for (int64_t lane = 0; lane < kTile<T>; ++lane) out[lane] = T(factor * (total[lane] * u[lane] - pulled[lane]));
 }
+
 // The matches of blocks a <= b of `block_tiles` tiles, as a tournament calls them. A pass has `rows`, `own` (the columns; in
 // a tournament the same), and for a sweep `start`.
 template <class Pass, class T, void (*Tile)(const Pass&, const TilePair<T>&)>

@@ -17,72 +17,64 @@ void relax() {
 #endif
 }
 
-// The matches of a tournament in the order of rounds. Round 0 is every block against itself, then the circle method
-// with an even number of seats; the opponent `blocks` is a bye.
+// The matches of a tournament, by rounds of the circle method in which every block plays once: an odd number of blocks
+// leaves one without opponent, which plays itself; an even number does so in a round before.
 struct Tournament {
-  int64_t blocks, seats, matches;
+  int64_t blocks, matches;
   void (*play_one)(void*, int64_t, int64_t);
   void* context;
   std::unique_ptr<std::atomic<int64_t>[]> finished;  // rounds that each block has behind it
-  std::atomic<int64_t> next{0};
+  std::unique_ptr<std::atomic<bool>[]> taken;        // matches that somebody plays or has played
 
   Tournament(int64_t blocks_, void (*play_)(void*, int64_t, int64_t), void* context_)
-      : blocks(blocks_), seats(blocks + blocks % 2), matches(blocks + (blocks > 1 ? (seats - 1) * (seats / 2) : 0)),
-        play_one(play_), context(context_), finished(std::make_unique<std::atomic<int64_t>[]>(seats)) {}
+      : blocks(blocks_), matches(blocks * (blocks + 1) / 2), play_one(play_), context(context_),
+        finished(std::make_unique<std::atomic<int64_t>[]>(blocks)),
+        taken(std::make_unique<std::atomic<bool>[]>(matches)) {}
 
   struct Match {
     int64_t round, a, b;
   };
   Match match(int64_t i) const {
-    if (i < blocks) return {0, i, i};
-    const int64_t ring = seats - 1, r = (i - blocks) / (seats / 2), table = (i - blocks) % (seats / 2);
-    const int64_t a = table == 0 ? ring : (r + table) % ring, b = (r - table + ring) % ring;
-    return {r + 1, std::min(a, b), std::max(a, b)};
+    const bool even = blocks % 2 == 0;
+    if (even && i < blocks) return {0, i, i};
+    if (even) i -= blocks;
+    const int64_t tables = (blocks + 1) / 2, ring = 2 * tables - 1, r = i / tables, table = i % tables;
+    const int64_t b = (r - table + ring) % ring, a = table > 0 ? (r + table) % ring : even ? ring : b;
+    return {r + even, std::min(a, b), std::max(a, b)};
   }
   bool ready(const Match& m) const {
     return finished[m.a].load(std::memory_order_acquire) == m.round &&
-           (m.b == blocks || finished[m.b].load(std::memory_order_acquire) == m.round);
+           finished[m.b].load(std::memory_order_acquire) == m.round;
+  }
+  bool take(int64_t i) {
+    return !taken[i].load(std::memory_order_relaxed) && ready(match(i)) &&
+           !taken[i].exchange(true, std::memory_order_relaxed);
   }
   void play(const Match& m) {
-    if (m.b < blocks) {
-      play_one(context, m.a, m.b);
-      finished[m.b].store(m.round + 1, std::memory_order_release);
-    }
+    play_one(context, m.a, m.b);
     finished[m.a].store(m.round + 1, std::memory_order_release);
-  }
-  bool ready_soon(const Match& m, int spins) const {
-    for (; !ready(m); relax())
-      if (spins-- == 0) return false;
-    return true;
+    finished[m.b].store(m.round + 1, std::memory_order_release);
   }
   void take_part();
 };
 
-// What one thread does: play the next match once both blocks are there. Usually they are ten microseconds away. If they
-// do not come for a hundred, the thread that has them has lost its core: put the match aside and play others, or a busy
-// machine would stop every thread for a time slice. The earliest match that is not finished waits for nothing, so
-// somebody can always play.
+// What one thread does: play the first match that nobody has taken and whose blocks are both there. The first of all that
+// are left waits only for matches that are being played, so somebody can always play. A thread that finds none for long
+// makes room: the one it waits for may have lost its core.
 void Tournament::take_part() {
-  Match aside[16];
-  for (int count = 0;;) {
-    Match* const found = std::find_if(aside, aside + count, [&](const Match& m) { return ready(m); });
-    if (found != aside + count) {
-      play(*found);
-      std::copy(found + 1, aside + count--, found);
-      continue;
-    }
-    const int64_t i = count < 16 ? next.fetch_add(1, std::memory_order_relaxed) : matches;
-    if (i < matches) {
-      aside[count] = match(i);
-      if (ready_soon(aside[count], count ? 0 : 5000)) {
-        play(aside[count]);
-      } else {
-        ++count;
-      }
-    } else if (count > 0) {
-      std::this_thread::yield();
+  int64_t first = 0;
+  for (int idle = 0;;) {
+    while (first < matches && taken[first].load(std::memory_order_relaxed)) ++first;
+    if (first == matches) return;
+    const int64_t end = std::min(matches, first + blocks);
+    int64_t i = first;
+    while (i < end && !take(i)) ++i;
+    if (i < end) {
+      play(match(i)), idle = 0;
+    } else if (++idle < 1000) {
+      relax();
     } else {
-      return;
+      std::this_thread::yield();
     }
   }
 }

@@ -98,6 +98,29 @@ DC_HD void add_to(double* out, Vec<T> x) {
   }
 }
 
+// As many numbers as a vector of double holds.
+template <class T>
+DC_HD Vec<double> widen(const T* p) {
+  if constexpr (sizeof(T) == 8) {
+    return Vec<double>::load(p);
+  } else {
+#if DCACCEL_LEVEL == 2
+    return Vec<double>::of(Vec<double>::raw(_mm512_cvtps_pd(_mm256_load_ps(p))));
+#elif DCACCEL_LEVEL == 1
+    return Vec<double>::of(Vec<double>::raw(_mm256_cvtps_pd(_mm_load_ps(p))));
+#else
+    return Vec<double>::of(Vec<double>::raw{p[0], p[1]});
+#endif
+  }
+}
+
+// The sum over lanes.
+DC_HD double total(Vec<double> x) {
+  double sum = 0;
+  for (int i = 0; i < Vec<double>::size; ++i) sum += x.v[i];
+  return sum;
+}
+
 // The two shuffles a transpose is made of: interleave groups of `Width` elements within 128-bit chunks (low or high
 // half), and collect the even or the odd chunks of two vectors. Both are one instruction on x86.
 template <class T, int Width, int High, int... I>

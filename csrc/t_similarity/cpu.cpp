@@ -123,10 +123,11 @@ std::tuple<Tensor, Tensor> loss(const Tensor& z_, const Tensor& e_, const Option
 // factor (total u - pulled) of the features from `from` on.
 template <class T>
 void write_gradient(const Pass<T>& pass, int64_t from, int64_t columns, int64_t total, double factor, T* out) {
+  const auto gradient = active_kernels<T>().gradient;
   for_tiles(pass.own.tiles(), [&](int64_t tile) {
-    const int64_t count = count_of<T>(pass.own.n, tile);
-    active_kernels<T>().write(columns, count, pass.own.at(tile, from), pass.sum(tile, total), pass.sum(tile, total + 1),
-                              factor, out + tile * kTile<T> * columns);
+    unpack(tile, pass.own.n, columns, out, [&](int64_t c, T* to) {
+      gradient(pass.own.at(tile, from + c), pass.sum(tile, total), pass.sum(tile, total + 1 + c), factor, to);
+    });
   });
 }
 

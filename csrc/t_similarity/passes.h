@@ -30,7 +30,7 @@ template <class T>
 struct Kernels {
   PlayFn loss[3], pull[3];  // by Shift
   SweepFn nearest, shifts, own_loss[3], own_pull[3];
-  WriteFn<T> write;
+  GradientFn<T> gradient;
 };
 
 namespace DCACCEL_ISA {
@@ -295,7 +295,7 @@ Kernels<T> kernels() {
           shifts_of_tile<T>,
           {sweep<P, T, loss_tile<T, unit>>, sweep<P, T, loss_tile<T, shared>>, sweep<P, T, loss_tile<T, rows>>},
           {sweep<P, T, pull_tile<T, unit>>, sweep<P, T, pull_tile<T, shared>>, sweep<P, T, pull_tile<T, rows>>},
-          write_gradient<T>};
+          gradient_of_tile<T>};
 }
 
 // Called by the host part through these two names, one pair for each level.

@@ -30,59 +30,19 @@ int64_t state_size(int64_t n, int64_t d, int64_t k) {
   return (n + kStateRows - 1) / kStateRows * kStateRows * (d + 2 * k + 1);
 }
 
-// Sums of a cluster: s of gamma as it is, size with the clamp, the others as in ClusterSlope.
-struct Cluster {
-  double s = 0, size = 0, same = 0, entropy = 0;
-};
-
 // From the sums of the pass and gamma in place of a: loss / c, and the state complete.
 template <class T>
 double finish(const LossPass<T>& pass) {
-  const Rows<T>& rows = pass.rows;
-  const int64_t tiles = rows.tiles(), k = rows.k;
-  std::vector<Cluster> clusters(k);
-  for (int64_t c = 0; c < k; ++c) {
-    Cluster& own = clusters[c];
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const T* gamma = rows.a(tile) + c * kTile<T>;
-      own.s += sum_of<T>([&](int64_t lane) { return double(gamma[lane]); });
-    }
-    own.size = own.s < kSmallestCluster ? kSmallestCluster : own.s;
-  }
-  for_tiles(tiles, [&](int64_t tile) {  // r complete, share, and l in place of z
-    double *z = pass.z(tile), *r = pass.r(tile), row[kTile<T>] = {};
-    const T* gamma = rows.a(tile);
-    for (int64_t c = 0; c < k; ++c, gamma += kTile<T>, r += kTile<T>)
-      for (int64_t lane = 0; lane < kTile<T>; ++lane)
-        r[lane] += gamma[lane], row[lane] += gamma[lane] * (clusters[c].s / clusters[c].size);
-    for (int64_t lane = 0; lane < kTile<T>; ++lane) {
-      z[lane] += kExpOfOne;
-      rows.share(tile)[lane] = T(row[lane] / z[lane]);
-      z[lane] = std::log(z[lane]);
-    }
-  });
+  std::vector<Cluster> clusters(pass.rows.k);
+  Closing<T> closing{pass, clusters.data()};
+  const Kernels<T> kernels = active_kernels<T>();
+  const auto each = [&](int64_t count, SweepFn step) {
+    for_tiles(count, [&](int64_t i) { step(&closing, i); });
+  };
+  each(pass.rows.k, kernels.size), each(pass.rows.tiles(), kernels.close);
+  each(pass.rows.k, kernels.sums), each(pass.rows.tiles(), kernels.slopes);
   double loss = 0;
-  for (int64_t c = 0; c < k; ++c) {
-    Cluster& own = clusters[c];
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const T* gamma = rows.a(tile) + c * kTile<T>;
-      const double *l = pass.z(tile), *r = pass.r(tile) + c * kTile<T>;
-      own.same += sum_of<T>([&](int64_t lane) { return gamma[lane] * r[lane]; });
-      own.entropy += sum_of<T>([&](int64_t lane) { return gamma[lane] * l[lane]; });
-    }
-    loss += (own.s * own.entropy - own.same) / own.size;
-  }
-  for_tiles(tiles, [&](int64_t tile) {
-    const double *l = pass.z(tile), *r = pass.r(tile);
-    T *gamma = rows.a(tile), *to = rows.slope(tile);
-    for (const Cluster& own : clusters) {
-      const ClusterSlope of_rows(own.s, own.size, own.same, own.entropy);
-      const double scale = std::sqrt(2 / own.size);
-      for (int64_t lane = 0; lane < kTile<T>; ++lane)
-        to[lane] = T(of_rows(l[lane], r[lane])), gamma[lane] = T(gamma[lane] * scale);
-      r += kTile<T>, gamma += kTile<T>, to += kTile<T>;
-    }
-  });
+  for (const Cluster& own : clusters) loss += (own.s * own.entropy - own.same) / own.size;
   return loss;
 }
 
@@ -115,11 +75,13 @@ void row_gradients(const Rows<T>& rows, double factor, T* g_mu, T* g_sigma) {
   sums.zero();
   PullPass<T> pass{rows, rows, block, 0, sums.get(), first, count};
   tournament((tiles + block - 1) / block, active_kernels<T>().pull, &pass);
-  const auto write = active_kernels<T>().write;
+  const auto gradient = active_kernels<T>().gradient;
   const auto half = [&](int64_t tile, int64_t from, T* out) {
-    const T* u = rows.u(tile) + from * kTile<T>;
-    const double *total = pass.total(tile), *pulled = pass.pulled(tile) + (from - first) * kTile<T>;
-    if (out) write(z, count_of<T>(rows.n, tile), u, total, pulled, 2 * factor, out + tile * kTile<T> * z);
+    if (!out) return;
+    unpack(tile, rows.n, z, out, [&](int64_t c, T* to) {
+      const double* pulled = pass.pulled(tile) + (from - first + c) * kTile<T>;
+      gradient(rows.at(tile, from + c), pass.total(tile), pulled, 2 * factor, to);
+    });
   };
   for_tiles(tiles, [&](int64_t tile) { half(tile, 0, g_mu), half(tile, z, g_sigma); });
 }
@@ -138,9 +100,10 @@ std::tuple<Tensor, Tensor, Tensor> gradients(const Tensor& mu, const Tensor& gam
   }
   if (need_gamma) {
     for_tiles(rows.tiles(), [&](int64_t tile) {
-      const T* from = rows.slope(tile);
-      const auto values = [&](int64_t c, int64_t lane) { return factor * from[c * kTile<T> + lane]; };
-      unpack(tile, size, k, data<T>(g_gamma), values);
+      unpack(tile, size, k, data<T>(g_gamma), [&](int64_t c, T* to) {
+        const T* slope = rows.slope(tile) + c * kTile<T>;
+        for (int64_t lane = 0; lane < kTile<T>; ++lane) to[lane] = T(factor * slope[lane]);
+      });
     });
   }
   return {g_mu, g_sigma, g_gamma};
@@ -233,8 +196,9 @@ Tensor own_pull(const Tensor& mu, const Tensor& sigma, const Tensor& gamma, cons
   parallel(own.tiles(), kernels.own_pull, &pass);
   const Tensor out = empty<T>({count, d});
   for_tiles(own.tiles(), [&](int64_t tile) {
-    kernels.write(d, count_of<T>(count, tile), own.u(tile), pass.total(tile), pass.pulled(tile), 2.0,
-                  data<T>(out) + tile * kTile<T> * d);
+    unpack(tile, count, d, data<T>(out), [&](int64_t c, T* to) {
+      kernels.gradient(own.at(tile, c), pass.total(tile), pass.pulled(tile) + c * kTile<T>, 2.0, to);
+    });
   });
   return out;
 }

@@ -5,6 +5,7 @@
 // exactly, and their S, the largest of all, belongs to a difference of zero.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include "../common/exp_log.h"
 #include "../common/pair_sweep.h"
 #include "math.h"
 #include "rows.h"
@@ -34,12 +35,25 @@ struct PullPass {
   DC_HD double* pulled(int64_t tile) const { return total(tile) + kTile<T>; }
 };
 
-// For a LossPass<T> or a PullPass<T>; see play and sweep.
+// Sums of a cluster: s of gamma as it is, size with the clamp, their ratio, the others as in ClusterSlope.
+struct Cluster {
+  double s, size, ratio, same, entropy;
+};
+
+// What follows a LossPass, over clusters and tiles in turn.
+template <class T>
+struct Closing {
+  const LossPass<T>& pass;
+  Cluster* clusters;
+};
+
+// For a LossPass<T> or a PullPass<T>; see play and sweep. Those of a Closing<T>, in their order: sizes of a cluster, r, l and
+// share of a tile's rows, the other sums of a cluster, and a and slope of a tile.
 template <class T>
 struct Kernels {
   PlayFn loss, pull;
-  SweepFn own_loss, own_pull;
-  WriteFn<T> write;
+  SweepFn own_loss, own_pull, size, close, sums, slopes;
+  GradientFn<T> gradient;
 };
 
 namespace DCACCEL_ISA {
@@ -156,10 +170,76 @@ void pull_tile(const PullPass<T>& p, const TilePair<T>& t) {
   contract(turned, p.own.u(t.j) + first, p.count, t.columns, kTileVecs<T>, p.pulled(t.i));
 }
 
+// sum_i gamma_ic x_i over all rows, from the lanes of a tile that x gives.
+template <class T, class X>
+DC_HD double over_rows(const Rows<T>& rows, int64_t c, const X& x) {
+  using W = Vec<double>;
+  W even, odd;
+  for (int64_t tile = 0; tile < rows.tiles(); ++tile) {
+    const T* gamma = rows.a(tile) + c * kTile<T>;
+#pragma GCC unroll 4
+    for (int64_t lane = 0; lane < kTile<T>; lane += 2 * W::size) {
+      even += x(widen(gamma + lane), tile, lane);
+      odd += x(widen(gamma + lane + W::size), tile, lane + W::size);
+    }
+  }
+  return total(even + odd);
+}
+
+template <class T>
+void size_of_cluster(void* closing, int64_t c) {
+  const Closing<T>& p = *static_cast<const Closing<T>*>(closing);
+  const double s = over_rows(p.pass.rows, c, [](Vec<double> gamma, int64_t, int64_t) { return gamma; });
+  const double size = s < kSmallestCluster ? kSmallestCluster : s;
+  p.clusters[c] = {s, size, s / size, 0, 0};
+}
+
+// r complete, share, and l in place of z.
+template <class T>
+void close_tile(void* closing, int64_t tile) {
+  using W = Vec<double>;
+  const Closing<T>& p = *static_cast<const Closing<T>*>(closing);
+  const T* gamma = p.pass.rows.a(tile);
+  T* share = p.pass.rows.share(tile);
+  double *z = p.pass.z(tile), *r = p.pass.r(tile), row[kTile<T>] = {};
+  for (int64_t c = 0; c < p.pass.rows.k; ++c, gamma += kTile<T>, r += kTile<T>)
+    for (int64_t lane = 0; lane < kTile<T>; ++lane) r[lane] += gamma[lane], row[lane] += gamma[lane] * p.clusters[c].ratio;
+  for (int64_t lane = 0; lane < kTile<T>; ++lane) z[lane] += kExpOfOne, share[lane] = T(row[lane] / z[lane]);
+  for (int64_t lane = 0; lane < kTile<T>; lane += W::size) log(W::load(z + lane)).store(z + lane);
+}
+
+template <class T>
+void sums_of_cluster(void* closing, int64_t c) {
+  using W = Vec<double>;
+  const Closing<T>& p = *static_cast<const Closing<T>*>(closing);
+  const auto with = [&](const auto& of_tile) {
+    return over_rows(p.pass.rows, c, [&](W gamma, int64_t tile, int64_t lane) {
+      return gamma * W::load(of_tile(tile) + lane);
+    });
+  };
+  p.clusters[c].same = with([&](int64_t tile) { return p.pass.r(tile) + c * kTile<T>; });
+  p.clusters[c].entropy = with([&](int64_t tile) { return p.pass.z(tile); });
+}
+
+template <class T>
+void slopes_of_tile(void* closing, int64_t tile) {
+  const Closing<T>& p = *static_cast<const Closing<T>*>(closing);
+  const double *l = p.pass.z(tile), *r = p.pass.r(tile);
+  T *gamma = p.pass.rows.a(tile), *to = p.pass.rows.slope(tile);
+  for (int64_t c = 0; c < p.pass.rows.k; ++c, r += kTile<T>, gamma += kTile<T>, to += kTile<T>) {
+    const Cluster& own = p.clusters[c];
+    const ClusterSlope of_rows(own.s, own.size, own.same, own.entropy);
+    const double scale = __builtin_sqrt(2 / own.size);
+    for (int64_t lane = 0; lane < kTile<T>; ++lane)
+      to[lane] = T(of_rows(l[lane], r[lane])), gamma[lane] = T(gamma[lane] * scale);
+  }
+}
+
 template <class T>
 Kernels<T> kernels() {
   return {play<LossPass<T>, T, loss_tile<T>>, play<PullPass<T>, T, pull_tile<T>>,
-          sweep<LossPass<T>, T, loss_tile<T>>, sweep<PullPass<T>, T, pull_tile<T>>, write_gradient<T>};
+          sweep<LossPass<T>, T, loss_tile<T>>, sweep<PullPass<T>, T, pull_tile<T>>, size_of_cluster<T>, close_tile<T>,
+          sums_of_cluster<T>, slopes_of_tile<T>, gradient_of_tile<T>};
 }
 
 // Called by the host part through these two names, one pair for each level.

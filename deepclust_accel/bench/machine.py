@@ -28,7 +28,7 @@ def describe() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "instruction_set": ops.instruction_set(),
         "torch_instruction_set": torch.backends.cpu.get_cpu_capability(),
-        "build": {key: build[key] for key in ("compiler", "commit") if key in build},
+        "build": {key: build[key] for key in ("compiler", "commit", "autograd") if key in build},
         "versions": {"python": platform.python_version(), **_versions()},
     }
 

@@ -79,7 +79,7 @@ def test_a_library_for_another_cuda_is_not_opened_and_doctor_says_why(version, l
 def test_setup_knows_the_toolkit_and_leaves_cuda_out_unless_asked(monkeypatch):
     asked = []
     monkeypatch.setattr("setuptools.setup", lambda **options: asked.append(options["ext_modules"]))
-    for value, count in (("1", 2), ("0", 1)):
+    for value, count in (("1", 3), ("0", 2)):
         monkeypatch.setenv("DCACCEL_CUDA", value)
         runpy.run_path(str(HERE.parent.parent / "setup.py"))
         assert len(asked[-1]) == count

@@ -87,6 +87,33 @@ def test_without_the_library_the_reference_runs_and_says_so():
     assert "wasserstein_similarity: expected a native kernel, got none: " in out
 
 
+LOSSES = """
+import re, sys
+import torch
+if sys.argv[1:] == ["python"]:
+    sys.modules["deepclust_accel._native_autograd_" + re.sub(r"\\W", "_", torch.__version__.partition("+")[0])] = None
+from deepclust_accel import ops
+x = [torch.rand(300, 3, generator=torch.Generator().manual_seed(i)).requires_grad_(i != 1) for i in range(3)]
+for loss in (ops.wasserstein_similarity(*x), ops.t_similarity(x[2], x[1], dof_z=6.0)):
+    print(loss.item(), *[g if g is None else g.tolist() for g in torch.autograd.grad(2 * loss, x[::2], allow_unused=True)])
+print(type(loss.grad_fn).__name__)
+"""
+
+
+@native
+def test_autograd_in_cpp_gives_the_bits_of_autograd_in_python():
+    if ops.build_info()["autograd"] != "C++":
+        pytest.skip(ops.build_info()["autograd"])
+    in_cpp, in_python = (
+        subprocess.run(
+            [sys.executable, "-c", LOSSES, way], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        for way in ("cpp", "python")
+    )
+    assert in_cpp[:2] == in_python[:2] and in_cpp[0] != in_cpp[1]
+    assert in_cpp[2] == "CppFunction" and in_python[2] == "t_similarity.defaultBackward"
+
+
 def test_an_operator_without_derivative_raises_instead_of_guessing():
     double = define("test_double", "(Tensor x) -> Tensor", reference=lambda x: x * 2, fake=torch.empty_like)
     x = torch.ones(3, requires_grad=True)
