@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 
 from deepclust_accel.data.loader import shuffle_of
 from deepclust_accel.data.source import DataSource, known_rows
@@ -125,8 +126,8 @@ def _advice(
     least, most = float(low[varied].min()), float(high[varied].max())
     if least >= 0 and most <= 1:
         return {"scaling": "none", "why": "all values lie between 0 and 1"}
-    if len(source.spec.shape) > 1:
-        return {"scaling": "unit", "why": "images keep their look in one common range"}
+    if len(source.spec.shape) > 1 or source.take(np.zeros(1, np.int64)).dtype == torch.uint8:
+        return {"scaling": "unit", "why": "pixels keep their look in one common range"}
     spread = deviation[varied]
     if spread.max() > 10 * np.median(spread) or spread.min() * 10 < np.median(spread):
         return {"scaling": "standard", "why": f"deviations of columns go from {spread.min():.3g} to {spread.max():.3g}"}

@@ -4,10 +4,12 @@ No counter, no worker process, no global random state: an epoch can be asked for
 on another number of ranks, and shows the same global batches.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -104,8 +106,8 @@ class Loader:
         _check_rank(rank, world_size)
         first, last = self.part(rank, world_size)
         starts = range(first, last, batch_size)
-        numbers = (np.arange(start, min(start + batch_size, last), dtype=np.int64) for start in starts)
-        return self._batches(((index, {}) for index in numbers), batch_size)
+        places = (_Place(np.arange(start, min(start + batch_size, last), dtype=np.int64)) for start in starts)
+        return self._batches(places, batch_size)
 
     def part(self, rank: int = 0, world_size: int = 1) -> tuple[int, int]:
         """Numbers of the first row that ``sequential`` yields on this rank, and of the row after its last."""
@@ -158,21 +160,37 @@ class Loader:
             parts = [np.arange(*blocks.starts[b : b + 2]) for b in order[first : first + blocks.window]]
             yield generator.permutation(np.concatenate(parts))
 
-    def _batches(self, parts: Iterator[tuple[np.ndarray, dict]], batch_size: int) -> Iterator[Batch]:
-        """Batches of rows by their numbers, with what else is to be said of each."""
-        raw = ((index, place, self.source.take(index)) for index, place in parts)
+    def _batches(self, places: Iterator[_Place], batch_size: int) -> Iterator[Batch]:
+        raw = ((place, self.source.take(place.rows)) for place in places)
         if ahead := getattr(self.source, "read_ahead", 0):
             raw = read_ahead(raw, max(2, ahead // batch_size))
         with closing(raw):
-            for index, place, x in raw:
-                yield replace(self._batch(index, x), **place)
+            for place, x in raw:
+                yield self._batch(place, x)
 
     def rows_at(self, index: np.ndarray) -> Batch:
         """The scaled rows of these numbers (n,) int64, on the device."""
-        return self._batch(index, self.source.take(index))
+        return self._batch(_Place(index), self.source.take(index))
 
-    def _batch(self, index: np.ndarray, x: torch.Tensor) -> Batch:
-        return Batch(self.scaling.apply(x.to(self.device)), torch.from_numpy(index.copy()).to(self.device))
+    def _batch(self, place: _Place, x: torch.Tensor) -> Batch:
+        index = torch.from_numpy(place.rows.copy()).to(self.device)
+        return Batch(self.scaling.apply(x.to(self.device)), index, place.first, place.total, place.share)
+
+
+class _Place(NamedTuple):
+    """Rows of a batch and, of an epoch's, where they are in the batch of all ranks; as :class:`Batch` has it."""
+
+    rows: np.ndarray
+    first: int = 0
+    total: int = 0
+    share: float = 1.0
+
+
+def _own(together: np.ndarray, rank: int, world_size: int) -> _Place:
+    """This rank's part of a global batch."""
+    first, last = _part(len(together), rank, world_size)
+    share = (last - first) * world_size / len(together)
+    return _Place(together[first:last] if last > first else together[:1], first, len(together), share)
 
 
 def shuffle_of(source: DataSource) -> str:
@@ -183,14 +201,6 @@ def shuffle_of(source: DataSource) -> str:
     count = len(blocks.starts) - 1
     rows = round(known_rows(source) / count * blocks.window)
     return f"windows of {blocks.window:,} of {count:,} blocks drawn at random, about {rows:,} of {known_rows(source):,} rows"
-
-
-def _own(together: np.ndarray, rank: int, world_size: int) -> tuple[np.ndarray, dict]:
-    """A rank's part of the rows of a global batch, and where it lies there."""
-    first, last = _part(len(together), rank, world_size)
-    share = (last - first) * world_size / len(together)
-    rows = together[first:last] if last > first else together[:1]
-    return rows, {"first": first, "total": len(together), "share": share}
 
 
 def _part(count: int, rank: int, world_size: int) -> tuple[int, int]:
