@@ -47,7 +47,7 @@ class Terms:
             return
         steps, values = zip(*self._pending[name], strict=True)
         device = next((v.device for v in values if isinstance(v, Tensor)), torch.device("cpu"))
-        row = torch.stack([torch.as_tensor(v, device=device).double().reshape(()) for v in values])
+        row = torch.stack([torch.as_tensor(v, dtype=torch.float64, device=device).reshape(()) for v in values])
         bad = torch.where(row.isfinite(), NEVER, torch.tensor(steps, device=device)).min()
         self._sums[name] = self._sums.get(name, 0.0) + row.sum()
         self._broke[name] = torch.minimum(self._broke[name], bad) if name in self._broke else bad

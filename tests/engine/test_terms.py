@@ -36,3 +36,10 @@ def test_values_of_any_one_element_shape_and_dtype():
     for value in (torch.ones(1, 1), torch.tensor(2, dtype=torch.int32), torch.tensor(3.0, dtype=torch.bfloat16), 4):
         terms.add(0, "a", value)
     assert terms.take()[0] == {"a": 2.5}
+
+
+def test_double_values_keep_their_digits():
+    terms = Terms()
+    terms.add(0, "a", torch.tensor(0.1, dtype=torch.float64))
+    terms.add(1, "a", 0.1)
+    assert terms.take()[0] == {"a": 0.1}
