@@ -110,8 +110,12 @@ def _device(wanted: str) -> torch.device:
 def _join(device: torch.device) -> torch.device:
     """Join the processes that torchrun has started, if it has."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        # Its default arguments take hold of the group of their time; imported later (dynamo does it) they would keep
+        # gloo's threads alive beyond destroy_process_group and the interpreter, which then aborts now and then.
+        import torch.distributed.nn.functional  # noqa: F401
+
         if device.type == "cuda":
             torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        atexit.register(dist.destroy_process_group)  # else its threads outlive the interpreter, which then aborts
+        atexit.register(dist.destroy_process_group)
     return device

@@ -50,10 +50,15 @@ def outcomes(folder, ranks):
     return found
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    return outcomes(tmp_path_factory.mktemp("ranks") / "1", 1)
+
+
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_ranks_together_have_the_gradients_of_one(tmp_path, ranks):
+def test_ranks_together_have_the_gradients_of_one(tmp_path, one, ranks):
     """Of four ranks one has no row in the last batch."""
-    one, several = (outcomes(tmp_path / str(n), n) for n in (1, ranks))
+    several = outcomes(tmp_path / str(ranks), ranks)
     assert one.keys() == several.keys()
     assert all(
         any(key.startswith(f"{method}/") and key.endswith("/gradients") for key in one) for method in DISTRIBUTED
@@ -61,6 +66,33 @@ def test_ranks_together_have_the_gradients_of_one(tmp_path, ranks):
     for key, expected in one.items():
         scale = np.abs(expected).max(initial=0)  # a divergence at its start is a difference of nearly equal terms
         assert np.abs(several[key] - expected).max(initial=0) <= 1e-12 * scale + 1e-15, key
+
+
+THREADS_AT_EXIT = """
+import atexit, os, sys
+
+def tell():  # what was registered first is called last
+    names = [open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task")]
+    open(f"{sys.argv[1]}/{os.environ['RANK']}", "w").write(" ".join(names))
+
+atexit.register(tell)
+from deepclust_accel.engine import collectives
+from deepclust_accel.engine.runtime import Runtime
+runtime = Runtime("cpu")
+collectives.barrier()
+import torch._dynamo
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="names of threads are read from /proc")
+def test_no_thread_of_a_process_group_outlives_the_interpreter(tmp_path):
+    """One that does aborts the process now and then: it waits for the interpreter's lock when there is none any more."""
+    program = tmp_path / "program.py"
+    program.write_text(THREADS_AT_EXIT)
+    torchrun(2, str(program), str(tmp_path))
+    for rank in "01":
+        names = (tmp_path / rank).read_text()
+        assert names and "gloo" not in names
 
 
 def fit(out, *options, check=True):
