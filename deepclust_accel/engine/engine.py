@@ -6,10 +6,9 @@ import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from types import SimpleNamespace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deepclust_accel.data.loader import Loader
 from deepclust_accel.engine import collectives
@@ -79,186 +78,158 @@ class Engine:
         start = self._checkpoint.load() if resume and self._checkpoint and self._checkpoint.exists() else Snapshot()
         self._history.restart(start.history)
         self._seconds, self.health, self._saved_at = dict(start.seconds), list(start.health), time.monotonic()
-        run = Run(self._runtime, loader, self._seed)
-        run.history = self._history.records
+        self._method, self._parts, self._run = method, parts, Run(self._runtime, loader, self._seed)
+        self._run.history = self._history.records
         self._interrupts = Interrupts(self._checkpoint is not None, self._runtime.world_size)
         try:
             with isolated(derive_seed(self._seed, "engine")), self._interrupts:
-                nets = self._runtime.networks(parts)
+                self._nets = self._runtime.networks(parts)
                 if start.tensors:
                     unpack(start, method, {})
                 else:
-                    self._look(method, run, "start")
+                    self._look("start")
                 for index in range(start.stage, len(stages)):
-                    self._stage(method, nets, parts, stages, index, run, start if index == start.stage else Snapshot())
+                    self._stage(stages, index, start if index == start.stage else Snapshot())
         finally:
             self._watcher.close()
         method.eval()
         return self._seconds
 
-    def _stage(
-        self,
-        method: nn.Module,
-        nets: SimpleNamespace,
-        parts: Mapping[str, nn.Module],
-        stages: Sequence[Stage],
-        index: int,
-        run: Run,
-        start: Snapshot,
-    ) -> None:
-        stage, begin = stages[index], time.monotonic()
+    def _stage(self, stages: Sequence[Stage], index: int, start: Snapshot) -> None:
+        stage, run, begin = stages[index], self._run, time.monotonic()
         before = self._seconds.get(stage.name, 0.0)
         run.epoch, run.step, run.epochs = start.epoch, start.steps, getattr(stage, "epochs", 0)
-        run.steps_per_epoch = self._steps(stage, run)
+        run.steps_per_epoch = self._steps(stage)
         self._watcher.begin_stage(index + 1, len(stages), stage.name, run.epochs, run.steps_per_epoch, start.epoch)
         if isinstance(stage, Pass):
             run.reseed(index, 0)
-            _without_gradient(method, stage.run, run)
-            means, broke = run.take_log()
-            if broke:
-                raise _not_finite(stage, index, run, means, broke)
+            self._without_gradient(stage.run)
+            self._take_log(stage, index)
         else:
-            self._train(method, nets, parts, stage, index, run, start, begin)
+            self._train(stage, index, start, begin)
         if stage.name not in self.reused:
             self._seconds[stage.name] = before + time.monotonic() - begin
-        self._watcher.end_stage(self._seconds[stage.name], self._look(method, run, stage.name))
-        self._save(Snapshot(index + 1), method, {}, force=True)
+        self._watcher.end_stage(self._seconds[stage.name], self._look(stage.name))
+        self._save(Snapshot(index + 1), {}, force=True)
         self._interrupts.patient = False  # a pass can only be repeated whole, so there is nothing to wait for
-        self._interrupts.check()
+        self._interrupts.check(self._asked())
 
-    def _train(
-        self,
-        method: nn.Module,
-        nets: SimpleNamespace,
-        parts: Mapping[str, nn.Module],
-        stage: Train,
-        index: int,
-        run: Run,
-        start: Snapshot,
-        begin: float,
-    ) -> None:
+    def _train(self, stage: Train, index: int, start: Snapshot, begin: float) -> None:
         fresh = self._pretrained is not None and stage.recipe is not None and not start.epoch
-        key = self._pretrained.key(stage, index, parts) if fresh else ""
-        if fresh and self._reuse(key, stage, parts):
+        key = self._pretrained.key(stage, index, self._parts) if fresh else ""
+        if fresh and self._reuse(key, stage):
             return
-        optimizers = {key: self._runtime.optimizer(group, parts) for key, group in stage.groups.items()}
+        optimizers = {name: self._runtime.optimizer(group, self._parts) for name, group in stage.groups.items()}
         if start.tensors:
-            unpack(start, method, optimizers)
+            unpack(start, self._method, optimizers)
         before, busy = self._seconds.get(stage.name, 0.0), time.process_time()
         for epoch in range(start.epoch, stage.epochs):
             self._interrupts.patient = True
-            self._epoch(method, nets, parts, stage, index, epoch, optimizers, run)
+            self._epoch(stage, index, epoch, optimizers)
             self._seconds[stage.name] = before + time.monotonic() - begin
-            self._interrupts.got = -int(collectives.min_ranks(torch.tensor(-self._interrupts.got, device=run.device)))
-            if stage.stop is not None and stage.stop(run):
+            if stage.stop is not None and stage.stop(self._run):
                 break
             if epoch + 1 < stage.epochs:
-                self._save(Snapshot(index, epoch + 1, run.step), method, optimizers, self._interrupts.pending)
-                self._interrupts.check()
+                asked = self._asked()
+                self._save(Snapshot(index, epoch + 1, self._run.step), optimizers, force=bool(asked))
+                self._interrupts.check(asked)
         if fresh and self._runtime.rank == 0:
             history = [record for record in self._history.records if record["stage"] == stage.name]
             spent = time.monotonic() - begin, time.process_time() - busy
-            self._pretrained.keep(key, result_of(stage, parts, history, *spent))
+            self._pretrained.keep(key, result_of(stage, self._parts, history, *spent))
 
-    def _reuse(self, key: str, stage: Train, parts: Mapping[str, nn.Module]) -> bool:
+    def _asked(self) -> int:
+        """The signal that asks to stop, the same on all ranks: one that stopped alone would leave the others waiting."""
+        got = self._interrupts.got
+        return got if self._runtime.world_size == 1 else -int(self._least(-got))
+
+    def _least(self, number: int) -> Tensor:
+        return collectives.min_ranks(torch.tensor(number, device=self._runtime.device))
+
+    def _reuse(self, key: str, stage: Train) -> bool:
         """Take what the stage would make of its parts, on all ranks or on none."""
-        taken = self._pretrained.take(key, stage, parts)
-        everywhere = int(collectives.min_ranks(torch.tensor(int(taken is not None), device=self._runtime.device)))
-        if taken is None or not everywhere:
+        taken = self._pretrained.take(key, stage, self._parts)
+        if not int(self._least(taken is not None)):
             return False
-        put(taken, stage, parts)
+        put(taken, stage, self._parts)
         for record in taken.history:
             self._history.append(record)
         self._seconds[stage.name], self.reused[stage.name] = taken.seconds, taken
         self._watcher.reused(taken.origin)
         return True
 
-    def _epoch(
-        self,
-        method: nn.Module,
-        nets: SimpleNamespace,
-        parts: Mapping[str, nn.Module],
-        stage: Train,
-        index: int,
-        epoch: int,
-        optimizers: Mapping[str, torch.optim.Optimizer],
-        run: Run,
-    ) -> None:
-        begin, run.epoch = time.monotonic(), epoch
+    def _epoch(self, stage: Train, index: int, epoch: int, optimizers: Mapping[str, torch.optim.Optimizer]) -> None:
+        run, begin = self._run, time.monotonic()
+        run.epoch = epoch
         run.reseed(index, epoch)
         for key, group in stage.groups.items():
             factor = group.decay(epoch) if group.decay else 1.0
             for settings in optimizers[key].param_groups:
                 settings["lr"] = group.learning_rate * factor
         if stage.before_epoch is not None:
-            _without_gradient(method, stage.before_epoch, run)
-        method.train()
+            self._without_gradient(stage.before_epoch)
+        self._method.train()
         with closing(run.epoch_batches(stage.batch_size, index, stage.needs_equal_shards)) as batches:
             for batch in batches:
                 if stage.every is not None and run.step % stage.every.steps == 0:
-                    _without_gradient(method, stage.every.do, run)
-                    method.train()
+                    self._without_gradient(stage.every.do)
+                    self._method.train()
                 run.begin_step(batch)
-                for update in _updates(stage.step(nets, batch, run)):
-                    self._apply(update, stage, parts, optimizers, run, batch.share)
+                for update in _updates(stage.step(self._nets, batch, run)):
+                    self._apply(update, stage, optimizers, batch.share)
                 run.step += 1
                 self._watcher.step()
-        means, broke = run.take_log()
-        if broke:
-            raise _not_finite(stage, index, run, means, broke)
+        means = self._take_log(stage, index)
         record = {"stage": stage.name, "epoch": epoch, "seconds": round(time.monotonic() - begin, 4), **means}
         self._history.append(record)
         self._watcher.end_epoch(record)
 
     def _apply(
-        self,
-        update: Update,
-        stage: Train,
-        parts: Mapping[str, nn.Module],
-        optimizers: Mapping[str, torch.optim.Optimizer],
-        run: Run,
-        share: float,
+        self, update: Update, stage: Train, optimizers: Mapping[str, torch.optim.Optimizer], share: float
     ) -> None:
         group, optimizer = stage.groups[update.group], optimizers[update.group]
-        for every in optimizers.values():  # an adversarial loss leaves gradients in parts that it must not move
-            for settings in every.param_groups:
-                for parameter in settings["params"]:
-                    parameter.grad = (
-                        None  # Optimizer.zero_grad opens a profiler range each time: a third of a small step
-                    )
+        # All, since an adversarial loss leaves gradients in parts that it must not move; by hand, since
+        # Optimizer.zero_grad opens a profiler range each time, which is a third of a small step.
+        for each in optimizers.values():
+            for parameter in _parameters(each):
+                parameter.grad = None
         self._runtime.backward(update.loss if share == 1.0 else update.loss * share)
-        collectives.average_gradients(p for settings in optimizer.param_groups for p in settings["params"])
+        collectives.average_gradients(_parameters(optimizer))
         if group.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(
-                [p for name in group.parts for p in parts[name].parameters()], group.clip_norm
-            )
+            torch.nn.utils.clip_grad_norm_(list(_parameters(optimizer)), group.clip_norm)
         optimizer.step()
         label = "loss" if update.group == "main" else f"loss_{update.group}"
-        run.log(**{label: update.loss}, **update.logs)
+        self._run.log(**{label: update.loss}, **update.logs)
 
-    def _steps(self, stage: Stage, run: Run) -> int:
-        return run.count_steps(stage.batch_size, stage.needs_equal_shards) if isinstance(stage, Train) else 0
+    def _steps(self, stage: Stage) -> int:
+        return self._run.count_steps(stage.batch_size, stage.needs_equal_shards) if isinstance(stage, Train) else 0
 
-    def _look(self, method: nn.Module, run: Run, stage: str) -> dict:
+    @torch.no_grad()
+    def _without_gradient(self, function: Callable[[Run], None]) -> None:
+        self._method.eval()
+        function(self._run)
+
+    def _take_log(self, stage: Stage, index: int) -> dict[str, float]:
+        """Means of what was logged; TrainingError where one is not finite."""
+        means, broke = self._run.take_log()
+        if broke:
+            raise _not_finite(stage, index, self._run, means, broke)
+        return means
+
+    def _look(self, stage: str) -> dict:
         if self._examine is None:
             return {}
         found = {}
-        _without_gradient(method, lambda run: found.update(self._examine(method, run)), run)
+        self._without_gradient(lambda run: found.update(self._examine(self._method, run)))
         origin = {"reused": self.reused[stage].origin} if stage in self.reused else {}
         self.health.append({"stage": stage, **found, **origin})
         return found
 
-    def _save(
-        self,
-        snapshot: Snapshot,
-        method: nn.Module,
-        optimizers: Mapping[str, torch.optim.Optimizer],
-        force: bool = False,
-    ) -> None:
+    def _save(self, snapshot: Snapshot, optimizers: Mapping[str, torch.optim.Optimizer], force: bool = False) -> None:
         due = force or time.monotonic() - self._saved_at >= self._save_seconds
         if self._checkpoint is None or not due or self._runtime.rank != 0:
             return
-        snapshot.tensors, snapshot.optimizers = pack(method, optimizers)
+        snapshot.tensors, snapshot.optimizers = pack(self._method, optimizers)
         snapshot.history, snapshot.seconds, snapshot.health = self._history.records, self._seconds, self.health
         self._checkpoint.save(snapshot)
         self._saved_at = time.monotonic()
@@ -291,10 +262,8 @@ def _updates(result: object) -> Iterator[Update]:
     return result if inspect.isgenerator(result) else iter((Update(result),))
 
 
-@torch.no_grad()
-def _without_gradient(method: nn.Module, function: Callable[[Run], None], run: Run) -> None:
-    method.eval()
-    function(run)
+def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:
+    return (parameter for settings in optimizer.param_groups for parameter in settings["params"])
 
 
 def _not_finite(

@@ -18,8 +18,11 @@ class Interrupts:
     """Catches SIGINT and SIGTERM inside a ``with`` block; only the main thread of a process can.
 
     A signal is put off while ``patient`` is true, the second one no more (of several processes: unless it follows within
-    two seconds, since torchrun repeats what the terminal has sent). `check` raises what was put off:
-    KeyboardInterrupt, or SystemExit(143) for SIGTERM.
+    two seconds, since torchrun repeats what the terminal has sent).
+
+    Attributes:
+        patient: whether a signal can wait.
+        got: the number of the signal that waits; 0 for none.
     """
 
     def __init__(self, active: bool, world_size: int = 1):
@@ -38,21 +41,17 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    @property
-    def pending(self) -> bool:
-        """Whether a signal was put off."""
-        return self.got != 0
-
-    def check(self) -> None:
-        """Raise what was put off."""
-        if self.got == signal.SIGTERM:
+    def check(self, number: int) -> None:
+        """Raise what a signal means: KeyboardInterrupt, or SystemExit(143) for SIGTERM; nothing for 0."""
+        if number == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
-        if self.got:
+        if number:
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again, self.got = self.pending and time.monotonic() - self._at > self._echo, number
+        again = bool(self.got) and time.monotonic() - self._at > self._echo
+        self.got = number
         if again or not self.patient:
-            self.check()
+            self.check(number)
         self._at = time.monotonic()
         os.write(2, _WAITING)  # print is not safe in a handler

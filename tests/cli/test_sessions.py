@@ -15,10 +15,10 @@ def cut(rows, tmp_path, monkeypatch):
     """A fit that was interrupted in its second joint epoch, after a snapshot of the stages before."""
     original = Engine._epoch
 
-    def interrupted(self, method, nets, parts, stage, index, epoch, *rest):
+    def interrupted(self, stage, index, epoch, *rest):
         if stage.name == "joint" and epoch == 1:
             raise MemoryError
-        return original(self, method, nets, parts, stage, index, epoch, *rest)
+        return original(self, stage, index, epoch, *rest)
 
     arguments = ["fit", "dvae", rows / "x.npz", "-k", 2, "--out", tmp_path / "r", *SMALL]
     with monkeypatch.context() as patch:
