@@ -22,12 +22,14 @@ from deepclust_accel.data.files import as_labels, read_file
 from deepclust_accel.data.writing import open_rows
 from deepclust_accel.engine.checkpoint import Checkpoint, compare
 from deepclust_accel.engine.monitor import Watcher, watcher
+from deepclust_accel.engine.pretrained import Networks
 from deepclust_accel.errors import ArgumentError, DataError, DcaccelError, ResumeError
 from deepclust_accel.fitting import FitResult, Model, Settings
+from deepclust_accel.forecast import Forecast, forecast
 from deepclust_accel.pretrained import pretrained_from
 from deepclust_accel.report.survey import Nearest, Survey, sample_rows
 
-__all__ = ["FitRequest", "open_labels", "run_fit"]
+__all__ = ["FitRequest", "forecast_fit", "open_labels", "run_fit"]
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,13 @@ class FitRequest:
         layers: ``(origin, mapping)`` of method settings, later ones winning.
         scaling: None for what the data set's entry advises.
         origins: option → where its value came from, for the record.
+        out: may be None for a forecast.
         command: recorded, and shown in the report as the way to reproduce the run.
     """
 
     method: str
     data: str
-    out: Path
+    out: Path | None
     n_clusters: int
     layers: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     seed: int = 0
@@ -69,18 +72,8 @@ def run_fit(
     """
     if request.resume and request.overwrite:
         raise ArgumentError("--resume: expected it without --overwrite, got both; continue the run or replace it")
-    params, origin = fitting.resolve_params(request.method, request.layers, request.epochs_scale)
-    data = open_data(request.data)
+    settings, origin, data = _look_up(request)
     truth = open_labels(request.labels, data)
-    settings = Settings(
-        request.method,
-        request.n_clusters,
-        params,
-        data.scaling if request.scaling is None else request.scaling,
-        request.seed,
-        request.device,
-        request.precision,
-    )
     if int(os.environ.get("RANK", "0")):
         return _follow(request, settings, data)
     started = {
@@ -104,6 +97,35 @@ def run_fit(
     with ExitStack() as held:
         result, kernels = _fit(request, settings, data, started, earlier, watcher(sys.stderr, quiet), held)
         return _finish(request, started | {"kernels": kernels}, result, data, truth)
+
+
+def forecast_fit(request: FitRequest) -> Forecast:
+    """What ``run_fit`` of this request would take; nothing is written.
+
+    Raises:
+        DcaccelError: as in a fit.
+    """
+    if request.resume or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ArgumentError("--dry-run: expected a new run in one process, got --resume or several; leave that out")
+    settings, _, data = _look_up(request)
+    given = pretrained_from(request.pretrained, settings.scaling, data.source.spec.shape)
+
+    def finish(model: Model, part: DataSource) -> None:
+        found = _survey(model, part)
+        metrics.label_free(found.codes, found.labels, seed=0)
+
+    return forecast(settings, data.source, pretrained=given if isinstance(given, Networks) else None, finish=finish)
+
+
+def _look_up(request: FitRequest) -> tuple[Settings, dict[str, str], Data]:
+    """Settings, where each parameter is from, and the data, opened."""
+    params, origin = fitting.resolve_params(request.method, request.layers, request.epochs_scale)
+    data = open_data(request.data)
+    scaling = data.scaling if request.scaling is None else request.scaling
+    settings = Settings(
+        request.method, request.n_clusters, params, scaling, request.seed, request.device, request.precision
+    )
+    return settings, origin, data
 
 
 def _follow(request: FitRequest, settings: Settings, data: Data) -> dict[str, Any]:
