@@ -107,6 +107,8 @@ def forecast_fit(request: FitRequest) -> Forecast:
     """
     if request.resume or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ArgumentError("--dry-run: expected a new run in one process, got --resume or several; leave that out")
+    if request.out is not None:
+        runs.claim(request.out, overwrite=request.overwrite, dry=True)
     settings, _, data = _look_up(request)
     given = pretrained_from(request.pretrained, settings.scaling, data.source.spec.shape)
 

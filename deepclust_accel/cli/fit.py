@@ -126,18 +126,16 @@ def fit(
         show_forecast(forecast_fit(request), as_json)
         return
     record = run_fit(request, quiet=quiet, say=say)
-    if not record:  # another rank speaks
-        return
-    emit(
-        "fit",
-        {
-            key: record.get(key)
-            for key in ("method", "n_clusters", "clusters_used", "seed", "scores", "label_free", "seconds", "kernels")
-        }
-        | {"out": str(out), "report": record.get("report")},
-        as_json,
-        _summary(record, out),
-    )
+    if record:  # else another rank speaks
+        _show(record, out, as_json)
+
+
+_SHOWN = ("method", "n_clusters", "clusters_used", "seed", "scores", "label_free", "seconds", "kernels", "report")
+
+
+def _show(record: dict[str, Any], out: Path, as_json: bool) -> None:
+    content = {key: record.get(key) for key in _SHOWN} | {"out": str(out)}
+    emit("fit", content, as_json, _summary(record, out))
 
 
 def _require(values: dict[str, Any], out: Path | None, dry_run: bool) -> None:
