@@ -5,6 +5,7 @@ model.safetensors   network and scaling
 labels.npy          (N,) int64            probabilities.npy   (N, K) float32
 history.jsonl       a record an epoch     report.html         the page to look at
 checkpoint/         snapshots while the run is unfinished
+tensorboard/        event files, if they were asked for
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ __all__ = [
     "CHECKPOINT",
     "HISTORY",
     "SCHEMA",
+    "TENSORBOARD",
     "claim",
     "load_model",
     "read_array",
@@ -51,6 +53,7 @@ __all__ = [
 
 SCHEMA, VERSION = "deepclust_accel.run", 1
 RECORD, MODEL, HISTORY, CHECKPOINT = "run.json", "model.safetensors", "history.jsonl", "checkpoint"
+TENSORBOARD = "tensorboard"
 
 
 def claim(folder: Path, *, resume: bool = False, overwrite: bool = False, dry: bool = False) -> None:
@@ -131,7 +134,8 @@ def clear(folder: Path) -> None:
     """Remove the files of an earlier run, and only those."""
     for name in (RECORD, MODEL, HISTORY, "labels.npy", "probabilities.npy", "report.html"):
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+    for name in (CHECKPOINT, TENSORBOARD):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:

@@ -21,8 +21,9 @@ from deepclust_accel.data import Data, DataSource, Rows, fingerprint, open_data
 from deepclust_accel.data.files import as_labels, read_file
 from deepclust_accel.data.writing import open_rows
 from deepclust_accel.engine.checkpoint import Checkpoint, compare
-from deepclust_accel.engine.monitor import Watcher, watcher
+from deepclust_accel.engine.monitor import Watcher, together, watcher
 from deepclust_accel.engine.pretrained import Networks
+from deepclust_accel.engine.tensorboard import TensorBoard
 from deepclust_accel.errors import ArgumentError, DataError, DcaccelError, ResumeError
 from deepclust_accel.fitting import FitResult, Model, Settings
 from deepclust_accel.forecast import Forecast, forecast
@@ -58,6 +59,7 @@ class FitRequest:
     pretrained: str | None = None
     resume: bool = False
     overwrite: bool = False
+    tensorboard: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
 
@@ -72,6 +74,7 @@ def run_fit(
     """
     if request.resume and request.overwrite:
         raise ArgumentError("--resume: expected it without --overwrite, got both; continue the run or replace it")
+    board = TensorBoard(request.out / runs.TENSORBOARD) if request.tensorboard else None
     settings, origin, data = _look_up(request)
     truth = open_labels(request.labels, data)
     if int(os.environ.get("RANK", "0")):
@@ -94,8 +97,9 @@ def run_fit(
         say(f"{request.out}: this run is finished; nothing to resume")
         return earlier
     started |= {key: earlier[key] for key in ("created", "command") if earlier and key in earlier}
+    shown = watcher(sys.stderr, quiet) if board is None else together(watcher(sys.stderr, quiet), board)
     with ExitStack() as held:
-        result, kernels = _fit(request, settings, data, started, earlier, watcher(sys.stderr, quiet), held)
+        result, kernels = _fit(request, settings, data, started, earlier, shown, held)
         return _finish(request, started | {"kernels": kernels}, result, data, truth)
 
 

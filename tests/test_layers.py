@@ -67,6 +67,7 @@ FENCED = {
     "lightning_fabric": {"engine/runtime.py"},
     "typer": {"cli"},
     "matplotlib": {"report", "bench"},
+    "torch.utils.tensorboard": {"engine/tensorboard.py"},
     "torch.distributed": {"engine/collectives.py", "engine/runtime.py", "cli/processes.py"},
     "sklearn": {"estimator.py", "metrics.py", "methods", "data/named.py", "testing"},
     "scipy": {"metrics.py", "bench", "data/sparse.py", "data/hdf5.py"},

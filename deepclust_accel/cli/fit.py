@@ -71,6 +71,9 @@ Processes = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
+Tensorboard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write event files into OUT/tensorboard too (extra: tensorboard).")
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Write nothing; say which steps, time and memory the fit would take.")
 ]
@@ -93,6 +96,7 @@ def fit(
     processes: Processes = 1,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    tensorboard: Tensorboard = False,
     dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -118,6 +122,7 @@ def fit(
         pretrained=pretrained,
         resume=resume,
         overwrite=overwrite,
+        tensorboard=tensorboard,
         origins=origins,
         command=shlex.join(["dcaccel", *sys.argv[1:]]),
         **values,

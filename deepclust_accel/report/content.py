@@ -14,7 +14,7 @@ class ReportContent:
     """Everything the page shows. N rows, S rows on the map, K clusters, M examples each, Z values a code."""
 
     run: dict  # run.json; missing entries are left out of the page
-    history: list[dict]  # one record an epoch: stage, epoch, seconds, and a number for each logged term
+    history: list[dict]  # one record an epoch: stage, epoch, seconds, machine, and a number for each logged term
     labels: np.ndarray  # (N,) int64, cluster of every row
     confidence: np.ndarray  # (N,) float32, largest cluster probability of every row
     sample: np.ndarray  # (S,) row numbers of the rows shown on the map, at most about 10,000

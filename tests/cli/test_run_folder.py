@@ -1,6 +1,7 @@
 """Run folders that are used twice, at once, by hand or by mistake: one line each, and nothing lost."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +156,9 @@ def test_a_dry_run_needs_no_folder_and_forecasts_whole_runs_only(rows, tmp_path)
 
 def test_a_dry_run_refuses_the_folder_that_the_fit_would(run, rows):
     assert "--overwrite" in refused("fit", "kmeans", rows / "x.npy", "-k", 2, "--dry-run", "--out", run)
+
+
+def test_tensorboard_is_refused_before_anything_is_written(rows, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    asked = ("fit", "ae-kmeans", rows / "x.npy", "-k", 2, "--out", tmp_path / "r", "--tensorboard")
+    assert "deepclust-accel[tensorboard]" in refused(*asked) and not (tmp_path / "r").exists()
