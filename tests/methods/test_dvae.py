@@ -213,6 +213,4 @@ def test_the_classifier_learns_the_k_means_labels():
         optimizer.step()
     pseudo = torch.cdist(method.embed(run.x), method.mixture.mean).argmin(1)
     assert run.logged["agreement"] > 0.9
-    assert (
-        F.one_hot(method.assign(method.embed(run.x)).argmax(1), 4)[torch.arange(200), pseudo].double().mean() > 0.9
-    )
+    assert F.one_hot(method.assign(method.embed(run.x)).argmax(1), 4)[torch.arange(200), pseudo].double().mean() > 0.9
