@@ -289,8 +289,10 @@ def _finish(
         open_rows(out / "labels.npy", rows, (), np.int64) as put_labels,
         open_rows(out / "probabilities.npy", rows, (k,), np.float32) as put_probabilities,
     ):
+        sizes = np.zeros(k, np.int64)
 
         def keep(labels: np.ndarray, probabilities: np.ndarray) -> None:
+            sizes[:] += np.bincount(labels, minlength=k)
             put_labels(labels)
             put_probabilities(probabilities)
 
@@ -304,7 +306,8 @@ def _finish(
             "assign": round(time.monotonic() - begin, 3),
         },
         "scores": None if truth is None else metrics.scores(truth, labels),
-        "clusters_used": len(np.unique(labels)),
+        "clusters_used": int((sizes > 0).sum()),
+        "sizes": sizes.tolist(),
         "label_free": metrics.label_free(survey.codes, survey.labels, seed=0),
         "health": result.health,
         "model": runs.save_model(out, result.model),
@@ -361,7 +364,7 @@ def redraw(folder: Path, where: str | None = None) -> Path:
         )
     labels, probabilities = (runs.read_array(folder / name) for name in ("labels.npy", "probabilities.npy"))
     rows, k = data.source.spec.rows, model.settings.n_clusters
-    if labels.shape != (rows,) or probabilities.shape != (rows, k) or not ((labels >= 0) & (labels < k)).all():
+    if labels.shape != (rows,) or probabilities.shape != (rows, k) or labels.min() < 0 or labels.max() >= k:
         raise ResumeError(
             f"{folder}: expected {rows} labels below {k} and their probabilities, got {labels.shape} and "
             f"{probabilities.shape}; fit again"
