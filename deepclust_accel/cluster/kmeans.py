@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..data.room import pieces, room
+from ..data.room import column_sums, pieces, room
 from ..errors import ArgumentError
 
 SEED_ROWS = 20_000  # rows that seeding and reseeding look at, at most (or K, if larger)
@@ -185,7 +185,7 @@ def _check_arguments(z: Tensor, n_init: int, iterations: int, tolerance: float) 
 def _scale_of(z: Tensor, add: SumRanks) -> tuple[_Scale, int]:
     """The scale of the rows of all ranks, and how many there are."""
     count = torch.tensor([float(len(z))], dtype=torch.float64, device=z.device)
-    sums = add(torch.cat([z.sum(0, dtype=torch.float64), count]))
+    sums = add(torch.cat([column_sums(z), count]))
     total = int(sums[-1])
     if total == 0:
         raise ArgumentError("z: expected at least one row, got none")

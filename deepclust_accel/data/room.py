@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import OutputError
 
-__all__ = ["pieces", "room"]
+__all__ = ["column_sums", "pieces", "room"]
 
 _MOST_BYTES = 64 << 20
 _PIECE_BYTES = 4 << 20
@@ -51,3 +51,11 @@ def pieces(values: Tensor) -> Iterator[slice]:
     row = max(1, values[:1].numel() * values.element_size())
     step = max(1, _PIECE_BYTES // row)
     return (slice(start, start + step) for start in range(0, len(values), step))
+
+
+def column_sums(values: Tensor) -> Tensor:
+    """Sum over the rows of values (n, …), in float64; ``sum(0, dtype=float64)`` would convert all of them first."""
+    total = values.new_zeros(values.shape[1:], dtype=torch.float64)
+    for rows in pieces(values):
+        total += values[rows].sum(0, dtype=torch.float64)
+    return total

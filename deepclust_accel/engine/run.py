@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from deepclust_accel.data.room import room
+from deepclust_accel.data.room import column_sums, room
 from deepclust_accel.engine import collectives
 from deepclust_accel.engine.seeding import derive_seed
 from deepclust_accel.engine.terms import Terms
@@ -142,7 +142,7 @@ class Run:
         """Mean over the rows of all ranks of values (n, …) of this rank's; no gradient."""
         if self.world_size == 1:
             return values.mean(0)
-        total = self.sum_ranks(values.sum(0, dtype=torch.float64)) / self.rows
+        total = self.sum_ranks(column_sums(values)) / self.rows
         return total.to(values.dtype)
 
     def sum_ranks(self, values: Tensor) -> Tensor:
