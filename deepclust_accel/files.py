@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to disk, so that a new one survives a power cut; nothing where folders have no such call."""
+    """Bring the names in a folder to disk, so that a new one survives a power cut; not every file system can."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -53,6 +54,9 @@ SCHEMA, VERSION = "deepclust_accel.run", 1
 RECORD, MODEL, HISTORY, CHECKPOINT = "run.json", "model.safetensors", "history.jsonl", "checkpoint"
 
 
+_LEFT = re.compile(r"\.(.+\.)?\d+\.(tmp|probe)")  # by a process that was killed while it wrote
+
+
 def claim(folder: Path, *, resume: bool = False, overwrite: bool = False, dry: bool = False) -> None:
     """Make the folder ours, or refuse before any work is done; ``dry`` refuses alike but changes nothing.
 
@@ -76,12 +80,16 @@ def claim(folder: Path, *, resume: bool = False, overwrite: bool = False, dry: b
             raise OutputError(
                 f"{folder}: expected an empty or new folder, got one with a {state} run; choose another --out, {advice}"
             )
-        elif folder.exists() and any(folder.iterdir()) and not record.exists():
+        elif (
+            folder.exists() and not record.exists() and any(p for p in folder.iterdir() if not _LEFT.fullmatch(p.name))
+        ):
             raise OutputError(
                 f"{folder}: expected an empty or new folder, got one with other files; choose another --out"
             )
         if dry:
             return
+        for left in [p for p in folder.glob(".*") if _LEFT.fullmatch(p.name)]:
+            left.unlink()
         _try_writing(folder)
     except OSError as cause:
         if isinstance(cause, OutputError):
@@ -128,10 +136,10 @@ def _try_writing(folder: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove the files of an earlier run, and only those."""
-    for name in (RECORD, MODEL, HISTORY, "labels.npy", "probabilities.npy", "report.html"):
-        (folder / name).unlink(missing_ok=True)
+    """Remove the files of an earlier run, and only those; the record, by which they are known, last."""
     shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+    for name in (MODEL, HISTORY, "labels.npy", "probabilities.npy", "report.html", RECORD):
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:

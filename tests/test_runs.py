@@ -73,6 +73,37 @@ def test_a_disk_that_fills_up_later_keeps_the_run_resumable(tmp_path, monkeypatc
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
 
 
+def test_what_a_killed_process_was_writing_is_in_nobodys_way(tmp_path):
+    left = [tmp_path / name for name in (".7.probe", ".run.json.123.tmp", ".model.safetensors.9.tmp")]
+    for path in left:
+        path.touch()
+    runs.claim(tmp_path, dry=True)
+    assert sorted(tmp_path.iterdir()) == sorted(left)
+    runs.claim(tmp_path)
+    assert not list(tmp_path.iterdir())
+    for name in (".hidden", "run.json.7.tmp", ".x.tmp"):  # not ours
+        (tmp_path / name).touch()
+        with pytest.raises(OutputError, match="other files"):
+            runs.claim(tmp_path)
+        (tmp_path / name).unlink()
+
+
+def test_clearing_that_is_cut_off_can_be_done_again(tmp_path, monkeypatch):
+    DeepClusterer("kmeans", 2, random_state=0).fit(X).save(tmp_path / "m")
+    original = runs.Path.unlink
+
+    def cut(path, **options):
+        if path.name == "labels.npy":
+            raise KeyboardInterrupt
+        original(path, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runs.Path, "unlink", cut)
+        runs.claim(tmp_path / "m", overwrite=True)
+    runs.claim(tmp_path / "m", overwrite=True)
+    assert not list((tmp_path / "m").iterdir())
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_a_claim_that_fails_leaves_nothing(tmp_path, monkeypatch, there):
     folder = tmp_path / "a" / "b"

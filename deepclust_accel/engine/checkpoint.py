@@ -78,7 +78,7 @@ class Checkpoint:
             sync_folder(self.folder.parent)
         path = self.folder / f"snapshot-{snapshot.stage:03d}-{snapshot.epoch:06d}-{_checksum(data)}.safetensors"
         write_atomic(path, data)
-        for old in self._files():
+        for old in self._files() + self._unfinished():
             if old not in (path, self._good):
                 with suppress(OSError):  # one too many does no harm
                     old.unlink()
@@ -127,8 +127,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Delete the snapshots; called when the run has ended and its results are written."""
-        # with what a killed process left half-written
-        for path in [*self._files(), *self.folder.glob(".snapshot-*.tmp")]:
+        for path in self._files() + self._unfinished():
             path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
@@ -138,6 +137,10 @@ class Checkpoint:
         found = [(_NAME.fullmatch(path.name), path) for path in self.folder.glob("snapshot-*")]
         found = [(int(name[1]), int(name[2]), path) for name, path in found if name]
         return [path for *_, path in sorted(found, reverse=True)]
+
+    def _unfinished(self) -> list[Path]:
+        """What killed processes were writing."""
+        return list(self.folder.glob(".snapshot-*.tmp"))
 
 
 def _checksum(data: bytes) -> str:
