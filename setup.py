@@ -19,7 +19,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-BUILD = ROOT / "build" / "native"
+BUILD = ROOT / os.environ.get("DCACCEL_BUILD", "build/native")  # objects
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 LEVELS = {
     0: "",
@@ -30,6 +30,7 @@ LEVELS = {
 TORCH_TARGET = "0x020b000000000000"  # the oldest torch the stable ABI calls need: 2.11
 CUDA_ARCHITECTURES = (75, 80, 86, 90, 100, 120)  # and PTX of the last, for what comes after it
 FLAGS = "-std=c++20 -O3 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wall"
+FLAGS = f"{FLAGS} {os.environ.get('CXXFLAGS', '')}".strip()
 
 
 def commit():

@@ -57,6 +57,18 @@ RECORD, MODEL, HISTORY, CHECKPOINT = "run.json", "model.safetensors", "history.j
 _LEFT = re.compile(r"\.(.+\.)?\d+\.(tmp|probe)")  # by a process that was killed while it wrote
 
 
+_NONE = type(None)
+_KINDS = {  # of entries that are used without a look at them
+    "data": (dict,),
+    "seconds": (dict,),
+    "scores": (dict, _NONE),
+    "label_free": (dict, _NONE),
+    "n_clusters": (int,),
+    "clusters_used": (int,),
+    "labels": (str, _NONE),
+}
+
+
 def claim(folder: Path, *, resume: bool = False, overwrite: bool = False, dry: bool = False) -> None:
     """Make the folder ours, or refuse before any work is done; ``dry`` refuses alike but changes nothing.
 
@@ -160,6 +172,12 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_bytes())
         schema = (record["schema"], record["version"])
+        for key, kinds in _KINDS.items():
+            if not isinstance(record.get(key, kinds[0]()), kinds):
+                raise ValueError(f"{key} = {record[key]!r}")
+        for key in ("seconds", "scores"):
+            if not all(isinstance(value, (int, float)) for value in (record.get(key) or {}).values()):
+                raise ValueError(f"{key} = {record[key]!r}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as cause:
         raise ResumeError(f"{path}: expected a run record, got {type(cause).__name__}: {cause}; fit again") from cause
     if schema != (SCHEMA, VERSION):

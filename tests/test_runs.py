@@ -3,12 +3,14 @@
 import json
 import os
 import subprocess
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from deepclust_accel import DeepClusterer, runs
 from deepclust_accel.cli import main
+from deepclust_accel.engine.checkpoint import Checkpoint
 from deepclust_accel.errors import OutputError, ResumeError
 
 X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
@@ -102,6 +104,58 @@ def test_clearing_that_is_cut_off_can_be_done_again(tmp_path, monkeypatch):
         runs.claim(tmp_path / "m", overwrite=True)
     runs.claim(tmp_path / "m", overwrite=True)
     assert not list((tmp_path / "m").iterdir())
+
+
+def test_a_disk_that_is_full_when_a_snapshot_is_due_keeps_those_before(tmp_path, monkeypatch, capsys):
+    np.save(tmp_path / "x.npy", X)
+    place = tmp_path / "disk"
+    place.mkdir()
+    small = ["hidden=16", "pretrain_epochs=3", "epochs=3", "warmup_epochs=1", "classifier_steps=2", "n_init=2"]
+    chosen = [word for setting in small for word in ("--set", setting)]
+
+    def run(out, *more):
+        arguments = [
+            "dcaccel",
+            "fit",
+            "dvae",
+            str(tmp_path / "x.npy"),
+            "-k",
+            "2",
+            "--quiet",
+            "--out",
+            str(out),
+            *chosen,
+        ]
+        monkeypatch.setattr("sys.argv", [*arguments, *more])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code
+
+    save, saved = Checkpoint.save, []
+
+    def filling(self, snapshot):
+        if len(saved) == 3:
+            with suppress(OSError), open(place / "ballast", "wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+        save(self, snapshot)
+        saved.append(snapshot)
+
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2M", "tmpfs", place]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs leave to mount a disk")
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoint, "save", filling)
+            assert run(place / "run") == 2
+        assert len(saved) == 3 and "No space left on device" in capsys.readouterr().err
+        assert len(list((place / "run" / "checkpoint").iterdir())) == 2
+        (place / "ballast").unlink()
+        assert run(place / "run", "--resume") == 0 == run(tmp_path / "whole")
+        for name in ("labels.npy", "probabilities.npy", "model.safetensors"):
+            assert (place / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    finally:
+        subprocess.run(["umount", place], check=True)
 
 
 @pytest.mark.parametrize("there", [False, True])
