@@ -20,7 +20,8 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 BUILD = ROOT / os.environ.get("DCACCEL_BUILD", "build/native")  # objects
-X86 = platform.machine().lower() in ("x86_64", "amd64")
+# Without: the baseline alone, as elsewhere.
+X86 = platform.machine().lower() in ("x86_64", "amd64") and os.environ.get("DCACCEL_LEVELS") != "baseline"
 LEVELS = {
     0: "",
     1: "-mavx2 -mfma",
