@@ -9,7 +9,7 @@ PYTEST_ARGS ?= -n 2
 
 NATIVE_SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h')
 
-.PHONY: demo test lint bench cuda-check clean
+.PHONY: demo test lint bench chaos fuzz sanitize cuda-check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dcaccel fit dvae digits -k 10 --seed 0 --out runs/demo --overwrite
@@ -24,6 +24,18 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/dcaccel bench kernels --out runs/bench
+
+# A hundred fits, killed and resumed until they are done; some minutes.
+chaos: $(VENV)/.installed
+	$(BIN)/python bench/chaos.py --runs 100 --seed 0 --out bench/results/chaos.json
+
+# Thousands of damaged files, configs, plugin metadata and command lines; minutes.
+fuzz: $(VENV)/.installed
+	$(BIN)/python tests/cli/fuzz.py --inputs 6000 --out bench/results/fuzz.json
+
+# The CPU operators under the address, undefined-behaviour and thread sanitizers; minutes, most of them for the compiler.
+sanitize: $(VENV)/.installed
+	$(BIN)/python tests/sanitize/sanitize.py
 
 # Needs nvcc and gigabytes, but no GPU: the CUDA library built against a CUDA build of torch, in an environment of its own.
 CUDA_VENV  := .venv-cuda

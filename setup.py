@@ -19,8 +19,9 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-BUILD = ROOT / "build" / "native"
-X86 = platform.machine().lower() in ("x86_64", "amd64")
+BUILD = ROOT / os.environ.get("DCACCEL_BUILD", "build/native")  # objects
+# Without: the baseline alone, as elsewhere.
+X86 = platform.machine().lower() in ("x86_64", "amd64") and os.environ.get("DCACCEL_LEVELS") != "baseline"
 LEVELS = {
     0: "",
     1: "-mavx2 -mfma",
@@ -30,6 +31,7 @@ LEVELS = {
 TORCH_TARGET = "0x020b000000000000"  # the oldest torch the stable ABI calls need: 2.11
 CUDA_ARCHITECTURES = (75, 80, 86, 90, 100, 120)  # and PTX of the last, for what comes after it
 FLAGS = "-std=c++20 -O3 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wall"
+FLAGS = f"{FLAGS} {os.environ.get('CXXFLAGS', '')}".strip()
 
 
 def commit():

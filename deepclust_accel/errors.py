@@ -31,6 +31,10 @@ class ResumeError(DcaccelError):
     """A checkpoint or saved model is damaged, or belongs to another run."""
 
 
+class ResumeWarning(UserWarning):
+    """A run goes on, but not as if nothing had happened: from an older snapshot, or in another number of processes."""
+
+
 class TrainingError(DcaccelError):
     """Training could not go on, for example because a loss stopped being finite."""
 

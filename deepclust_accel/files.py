@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deepclust_accel.errors import OutputError
 
-__all__ = ["replacing", "write_atomic"]
+__all__ = ["replacing", "sync_folder", "write_atomic"]
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -31,6 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
             with open(written, "rb") as file:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except OSError as cause:
         if isinstance(cause, OutputError):
             raise
@@ -43,3 +44,13 @@ def replacing(path: Path) -> Iterator[Path]:
             if temporary.is_dir():
                 shutil.rmtree(temporary)
             temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to disk, so that a new one survives a power cut; not every file system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

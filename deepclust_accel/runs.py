@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -56,6 +57,21 @@ RECORD, MODEL, HISTORY, CHECKPOINT = "run.json", "model.safetensors", "history.j
 TENSORBOARD = "tensorboard"
 
 
+_LEFT = re.compile(r"\.(.+\.)?\d+\.(tmp|probe)")  # by a process that was killed while it wrote
+
+
+_NONE = type(None)
+_KINDS = {  # of entries that are used without a look at them
+    "data": (dict,),
+    "seconds": (dict,),
+    "scores": (dict, _NONE),
+    "label_free": (dict, _NONE),
+    "n_clusters": (int,),
+    "clusters_used": (int,),
+    "labels": (str, _NONE),
+}
+
+
 def claim(folder: Path, *, resume: bool = False, overwrite: bool = False, dry: bool = False) -> None:
     """Make the folder ours, or refuse before any work is done; ``dry`` refuses alike but changes nothing.
 
@@ -79,12 +95,16 @@ def claim(folder: Path, *, resume: bool = False, overwrite: bool = False, dry: b
             raise OutputError(
                 f"{folder}: expected an empty or new folder, got one with a {state} run; choose another --out, {advice}"
             )
-        elif folder.exists() and any(folder.iterdir()) and not record.exists():
+        elif (
+            folder.exists() and not record.exists() and any(p for p in folder.iterdir() if not _LEFT.fullmatch(p.name))
+        ):
             raise OutputError(
                 f"{folder}: expected an empty or new folder, got one with other files; choose another --out"
             )
         if dry:
             return
+        for left in [p for p in folder.glob(".*") if _LEFT.fullmatch(p.name)]:
+            left.unlink()
         _try_writing(folder)
     except OSError as cause:
         if isinstance(cause, OutputError):
@@ -131,11 +151,11 @@ def _try_writing(folder: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove the files of an earlier run, and only those."""
-    for name in (RECORD, MODEL, HISTORY, "labels.npy", "probabilities.npy", "report.html"):
-        (folder / name).unlink(missing_ok=True)
+    """Remove the files of an earlier run, and only those; the record, by which they are known, last."""
     for name in (CHECKPOINT, TENSORBOARD):
         shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (MODEL, HISTORY, "labels.npy", "probabilities.npy", "report.html", RECORD):
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -156,6 +176,12 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_bytes())
         schema = (record["schema"], record["version"])
+        for key, kinds in _KINDS.items():
+            if not isinstance(record.get(key, kinds[0]()), kinds):
+                raise ValueError(f"{key} = {record[key]!r}")
+        for key in ("seconds", "scores"):
+            if not all(isinstance(value, (int, float)) for value in (record.get(key) or {}).values()):
+                raise ValueError(f"{key} = {record[key]!r}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as cause:
         raise ResumeError(f"{path}: expected a run record, got {type(cause).__name__}: {cause}; fit again") from cause
     if schema != (SCHEMA, VERSION):

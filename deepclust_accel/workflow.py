@@ -230,6 +230,7 @@ def _description(settings: Settings, origin: Mapping[str, str], data: Data, requ
         "seed": settings.seed,
         "device": settings.device,
         "precision": settings.precision,
+        "world_size": _processes(),
         "params": {
             name: {"value": value, "origin": origin[name]} for name, value in to_mapping(settings.params).items()
         },
@@ -250,6 +251,11 @@ def _description(settings: Settings, origin: Mapping[str, str], data: Data, requ
     }
 
 
+def _processes() -> int:
+    """As :class:`~deepclust_accel.engine.runtime.Runtime` will find them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def _check_same(record: Mapping[str, Any], settings: Settings, data: Data) -> None:
     """Refuse to take a run for another one."""
     now = {
@@ -258,12 +264,14 @@ def _check_same(record: Mapping[str, Any], settings: Settings, data: Data) -> No
         "seed": settings.seed,
         "scaling": settings.scaling,
         "params": to_mapping(settings.params),
+        "world_size": _processes(),
         "data": fingerprint(data.source),
     }
     try:
         saved = {key: record[key] for key in ("method", "n_clusters", "seed", "scaling")}
         saved |= {
             "params": {name: entry["value"] for name, entry in record["params"].items()},
+            "world_size": record["world_size"],
             "data": record["data"]["fingerprint"],
         }
     except (KeyError, TypeError, AttributeError) as cause:

@@ -1,5 +1,7 @@
 """Fixtures for the whole suite: the devices to test on, and one thread, so that numbers do not depend on the machine."""
 
+import os
+
 import hypothesis
 import pytest
 import torch
@@ -10,9 +12,9 @@ hypothesis.settings.load_profile("shared-machine")
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Two test processes share two cores; more threads would only fight."""
+    """Two test processes share two cores; more threads would only fight. The sanitizers want some that do."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("DCACCEL_TEST_THREADS", "1")))
     yield
     torch.set_num_threads(before)
 

@@ -14,6 +14,7 @@ template <>
 struct Exponent<float> {
   static constexpr float shift = 12582912.0f, ln2_high = 0.693359375f, ln2_low = -2.12194440055e-4f;
   static constexpr float lowest = -86.0f, highest = 88.0f;  // of exp, where the power of two is a normal number
+  using word = unsigned;
   static constexpr int bits = 23, shift_bits = 0x4b400000, root_half_bits = 0x3f3504f3;
 };
 template <>
@@ -21,6 +22,7 @@ struct Exponent<double> {
   static constexpr double shift = 6755399441055744.0;
   static constexpr double ln2_high = 0.6931471805582987, ln2_low = 1.6465949582897081281e-12;
   static constexpr double lowest = -707.0, highest = 709.0;
+  using word = unsigned long long;
   static constexpr long long bits = 52, shift_bits = 0x4338000000000000, root_half_bits = 0x3fe6a09e667f3bcd;
 };
 
@@ -39,7 +41,8 @@ template <class T>
 DC_HD Vec<T> exp(Vec<T> x) {
   using V = Vec<T>;
   using E = Exponent<T>;
-  using Bits = typename V::mask;
+  // Unsigned, since the sum below overflows in lanes that the bounds replace afterwards.
+  typedef typename E::word Words __attribute__((vector_size(DCACCEL_VECTOR_BYTES)));
   const V shifted = fma(x, V(T(1.442695040888963407)), V(E::shift)), n = shifted - V(E::shift);
   const V r = fma(n, V(-E::ln2_low), fma(n, V(-E::ln2_high), x));
   V p;
@@ -54,7 +57,7 @@ DC_HD Vec<T> exp(Vec<T> x) {
     p = polynomial(c, r);
   }
   const V y = fma(r * r, p, r) + V(T(1));
-  V out = V::of(typename V::raw(Bits(y.v) + (Bits(shifted.v) << E::bits)));
+  V out = V::of(typename V::raw(Words(y.v) + (Words(shifted.v) << E::bits)));
   out = select(x.v < V(E::lowest).v, V(), out);
   out = select(x.v > V(E::highest).v, V(T(__builtin_inff())), out);
   return select(x.v == x.v, out, x);

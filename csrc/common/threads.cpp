@@ -7,6 +7,7 @@
 #include <atomic>
 #include <memory>
 #include <thread>
+#include <vector>
 
 namespace dcaccel {
 namespace {
@@ -79,6 +80,19 @@ void Tournament::take_part() {
   }
 }
 
+// body() on as many of torch's threads, and back when all are done.
+template <class Body>
+void on_threads(int64_t count, const Body& body) {
+#ifdef __SANITIZE_THREAD__  // which does not see the barriers of OpenMP, that torch has
+  std::vector<std::thread> others;
+  for (int64_t i = 1; i < count; ++i) others.emplace_back(body);
+  body();
+  for (auto& other : others) other.join();
+#else
+  torch::stable::parallel_for(0, count, 1, [&](int64_t, int64_t) { body(); });
+#endif
+}
+
 }  // namespace
 
 void parallel(int64_t count, void (*body)(void*, int64_t), void* context) {
@@ -88,7 +102,7 @@ void parallel(int64_t count, void (*body)(void*, int64_t), void* context) {
     return;
   }
   std::atomic<int64_t> next{0};
-  torch::stable::parallel_for(0, threads < count ? threads : count, 1, [&](int64_t, int64_t) {
+  on_threads(threads < count ? threads : count, [&] {
     for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) body(context, i);
   });
 }
@@ -97,7 +111,7 @@ void tournament(int64_t blocks, void (*play)(void*, int64_t, int64_t), void* con
   Tournament all(blocks, play, context);
   const int64_t players = std::min<int64_t>(torch::stable::get_num_threads(), blocks);
   if (players <= 1) return all.take_part();
-  torch::stable::parallel_for(0, players, 1, [&](int64_t, int64_t) { all.take_part(); });
+  on_threads(players, [&] { all.take_part(); });
 }
 
 }  // namespace dcaccel

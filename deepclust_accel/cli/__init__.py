@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 
 from deepclust_accel.cli import bench, data, doctor, fit, methods, plugin, predict, report
 from deepclust_accel.cli.output import options, say
-from deepclust_accel.errors import DcaccelError
+from deepclust_accel.errors import DcaccelError, ResumeWarning
 
 __all__ = ["app", "main"]
 
@@ -45,7 +48,8 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):  # None when it was closed
             stream.reconfigure(errors="replace")  # a × on an ASCII terminal is no reason to fail
     try:
-        code = app(standalone_mode=False, prog_name="dcaccel") or 0
+        with _warnings_in_a_line():
+            code = app(standalone_mode=False, prog_name="dcaccel") or 0
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except DcaccelError as problem:
@@ -64,6 +68,23 @@ def main() -> None:
         resume = "; the same command with --resume goes on from the last snapshot" if sys.argv[1:2] == ["fit"] else ""
         say(f"dcaccel: interrupted{resume}")
     sys.exit(code)
+
+
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Ours are for people; those of libraries look as they always do."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ResumeWarning)
+        show = warnings.showwarning
+
+        def say_ours(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, ResumeWarning):
+                say(f"dcaccel: {message}")
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = say_ours
+        yield
 
 
 def _usage(problem: Any) -> str:

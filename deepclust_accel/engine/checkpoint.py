@@ -1,30 +1,33 @@
-"""Snapshots of a run at epoch boundaries: tensors in safetensors, the rest in JSON, no pickle.
+"""Snapshots of a run at epoch boundaries: a safetensors file each, the last two of them, no pickle.
 
-A snapshot is a tensor file with a fresh name and a JSON file that names it with its checksum. The JSON file is replaced
-in one rename after the tensors are on disk, so a crash at any moment leaves the old snapshot or the new one, never a mix.
+The name of a file says where the run stood and has a checksum of all its bytes. It gets that name when it is whole and on
+disk, and only then an older one goes: a crash at any moment leaves a snapshot to go on from, and so does a damaged file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from deepclust_accel.errors import OutputError, ResumeError
-from deepclust_accel.files import write_atomic
+from deepclust_accel.errors import OutputError, ResumeError, ResumeWarning
+from deepclust_accel.files import sync_folder, write_atomic
 
 __all__ = ["Checkpoint", "Snapshot", "compare", "pack", "unpack"]
 
-FORMAT = 2
-_INDEX = "checkpoint.json"
-_STATES = "state-[0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9].safetensors"
+FORMAT = 3
+_NAME = re.compile(r"snapshot-(\d+)-(\d+)-([0-9a-f]{32})\.safetensors")
 
 
 @dataclass
@@ -33,7 +36,6 @@ class Snapshot:
 
     stage: int = 0
     epoch: int = 0
-    steps: int = 0
     tensors: dict[str, Tensor] = field(default_factory=dict)
     optimizers: dict[str, dict] = field(default_factory=dict)
     history: list[dict] = field(default_factory=list)
@@ -46,89 +48,120 @@ class Checkpoint:
 
     Args:
         folder: created when the first snapshot is written.
-        identity: JSON-able facts that must be equal on resume (method, parameters, seed, data …).
+        identity: JSON-able facts that must be equal on resume (method, parameters, seed, data …), but for what
+            :func:`compare` says of ``world_size``.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, object]):
         self.folder, self.identity = Path(folder), json.loads(json.dumps(identity))
+        self._good: Path | None = None  # last written or read; of the others nobody knows
 
     def exists(self) -> bool:
-        """Whether there is a snapshot to resume from."""
-        return (self.folder / _INDEX).is_file()
+        """Whether there is a snapshot, sound or damaged."""
+        return bool(self._files())
 
     def save(self, snapshot: Snapshot) -> None:
-        """Write a snapshot and drop the one before it. Cost: one write of the state, about 0.1 s for 30 MB."""
-        name = f"state-{snapshot.stage:03d}-{snapshot.epoch:06d}.safetensors"
-        data = save({k: v.detach().cpu().contiguous() for k, v in snapshot.tensors.items()})
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as cause:
-            raise OutputError(f"{self.folder}: expected a folder for snapshots, got {cause.strerror}") from cause
-        old = list(self.folder.glob(_STATES))
-        write_atomic(self.folder / name, data)
-        record = {
-            "format": FORMAT,
-            "identity": self.identity,
-            "stage": snapshot.stage,
-            "epoch": snapshot.epoch,
-            "steps": snapshot.steps,
-            "tensors": name,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "optimizers": snapshot.optimizers,
-            "history": snapshot.history,
-            "seconds": snapshot.seconds,
-            "health": snapshot.health,
-        }
-        write_atomic(self.folder / _INDEX, json.dumps(record).encode())
-        for path in old:
-            if path.name != name:
-                path.unlink(missing_ok=True)
-
-    def load(self) -> Snapshot:
-        """Read the snapshot back.
+        """Write a snapshot and drop all but it and the one before. Cost: one write of the state, about 0.1 s for 30 MB.
 
         Raises:
-            ResumeError: damaged files, another format, or another identity (the differing keys are named).
+            OutputError: the disk refuses; the snapshots there were are still there.
         """
-        try:
-            record = json.loads((self.folder / _INDEX).read_bytes())
-            path = self.folder / Path(record["tensors"]).name
-            data = path.read_bytes()
-            if record["format"] != FORMAT:
-                raise ResumeError(
-                    f"{self.folder}: expected checkpoint format {FORMAT}, got {record['format']}; start a new run"
-                )
-            if hashlib.sha256(data).hexdigest() != record["sha256"]:
-                raise ResumeError(f"{path}: expected the recorded checksum, got a damaged file; start a new run")
-            compare(record["identity"], self.identity)
-            return Snapshot(
-                record["stage"],
-                record["epoch"],
-                record["steps"],
-                load(data),
-                record["optimizers"],
-                record["history"],
-                record["seconds"],
-                record["health"],
+        about = {key: value for key, value in vars(snapshot).items() if key != "tensors"}
+        tensors = {k: v.detach().cpu().contiguous() for k, v in snapshot.tensors.items()}
+        about |= {"format": FORMAT, "identity": self.identity}
+        data = save(tensors, metadata={"about": json.dumps(about)})
+        if not self.folder.is_dir():
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as cause:
+                raise OutputError(f"{self.folder}: expected a folder for snapshots, got {cause.strerror}") from cause
+            sync_folder(self.folder.parent)
+        path = self.folder / f"snapshot-{snapshot.stage:03d}-{snapshot.epoch:06d}-{_checksum(data)}.safetensors"
+        write_atomic(path, data)
+        for old in self._files() + self._unfinished():
+            if old not in (path, self._good):
+                with suppress(OSError):  # one too many does no harm
+                    old.unlink()
+        self._good = path
+
+    def load(self) -> Snapshot:
+        """Read the newest snapshot that is whole; ResumeWarning when that is not the newest, or of other processes.
+
+        Raises:
+            ResumeError: all are damaged, of another format, or of another identity (the differing keys are named).
+        """
+        damaged = []
+        for path in self._files():
+            try:
+                about, tensors = _read(path)
+                if (version := about.pop("format")) != FORMAT:
+                    raise ResumeError(f"{path}: expected a snapshot of format {FORMAT}, got {version}; start a new run")
+                saved, snapshot = about.pop("identity"), Snapshot(**about, tensors=tensors)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as cause:
+                damaged.append(f"{path.name} ({cause})")
+                continue
+            compare(saved, self.identity)
+            self._warn(path, damaged, saved)
+            self._good = path
+            return snapshot
+        raise ResumeError(
+            f"{self.folder}: expected a readable snapshot, got {'; '.join(damaged) or 'none'}; start a new run"
+        )
+
+    def _warn(self, path: Path, damaged: list[str], saved: Mapping[str, Any]) -> None:
+        if damaged:
+            warnings.warn(
+                f"{self.folder}: expected a whole newest snapshot, got {'; '.join(damaged)}; going on from the one before, "
+                f"{path.name}",
+                ResumeWarning,
+                stacklevel=3,
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as cause:
-            raise ResumeError(f"{self.folder}: expected a readable checkpoint, got {cause}; start a new run") from cause
+        then, now = saved.get("world_size"), self.identity.get("world_size")
+        if then != now:
+            warnings.warn(
+                f"{self.folder}: a snapshot of {then} processes goes on with {now}; not bit-equal, and with the same global "
+                "batches only if batch_size times processes is as before",
+                ResumeWarning,
+                stacklevel=3,
+            )
 
     def remove(self) -> None:
-        """Delete the snapshot; called when the run has ended and its results are written."""
-        # with what a killed process left half-written
-        for path in [
-            *self.folder.glob(f"*{_INDEX}*"),
-            *self.folder.glob(_STATES),
-            *self.folder.glob(f".{_STATES}.*.tmp"),
-        ]:
+        """Delete the snapshots; called when the run has ended and its results are written."""
+        for path in self._files() + self._unfinished():
             path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
+    def _files(self) -> list[Path]:
+        """Newest first."""
+        found = [(_NAME.fullmatch(path.name), path) for path in self.folder.glob("snapshot-*")]
+        found = [(int(name[1]), int(name[2]), path) for name, path in found if name]
+        return [path for *_, path in sorted(found, reverse=True)]
 
-def compare(saved: Mapping[str, object], now: Mapping[str, object]) -> None:
-    """Refuse to go on with other settings; ResumeError names every key that differs, with both values."""
+    def _unfinished(self) -> list[Path]:
+        """What killed processes were writing."""
+        return list(self.folder.glob(".snapshot-*.tmp"))
+
+
+def _checksum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    data = path.read_bytes()
+    if _checksum(data) != _NAME.fullmatch(path.name)[3]:
+        raise ValueError("its bytes do not have the checksum of its name")
+    header = data[8 : 8 + int.from_bytes(data[:8], "little")]
+    return json.loads(json.loads(header)["__metadata__"]["about"]), load(data)
+
+
+def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with other settings; ResumeError names every key that differs, with both values.
+
+    Another number of processes, ``world_size``, is allowed, and with it settings ``…batch_size``, which are those of one
+    process, that keep the batches of all processes together as large as they were.
+    """
+    saved = _in_as_many_processes(saved, now)
     differing = sorted(k for k in {*saved, *now} if saved.get(k) != now.get(k))
     if differing:
         what = "; ".join(f"{k}: {_differences(saved.get(k), now.get(k))}" for k in differing)
@@ -136,6 +169,17 @@ def compare(saved: Mapping[str, object], now: Mapping[str, object]) -> None:
             f"resume: expected the run that was interrupted, got other settings ({what}); "
             f"repeat them as they were, or start anew with another --out"
         )
+
+
+def _in_as_many_processes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``saved`` with the number of processes of ``now``, and with those of its batch sizes that are scaled to it."""
+    then, here = saved.get("world_size"), now.get("world_size")
+    if then == here or not (isinstance(then, int) and isinstance(here, int)):
+        return saved
+    old, new = saved.get("params", {}), now.get("params", {})
+    sizes = [name for name in old if name.endswith("batch_size") and isinstance(old[name], int)]
+    scaled = {name: new[name] for name in sizes if new.get(name) == old[name] * then / here}
+    return {**saved, "world_size": here, "params": {**old, **scaled}}
 
 
 def _differences(old: object, new: object) -> str:
@@ -168,16 +212,13 @@ def unpack(snapshot: Snapshot, method: nn.Module, optimizers: Mapping[str, torch
     state = {k.removeprefix("method."): v for k, v in snapshot.tensors.items() if k.startswith("method.")}
     try:
         method.load_state_dict(state)
-    except RuntimeError as cause:
-        raise ResumeError(f"checkpoint: expected the state of this method, got {cause}; start a new run") from cause
-    for group, optimizer in optimizers.items():
-        entries: dict[int, dict] = {}
-        prefix = f"optimizer.{group}."
-        for name, value in snapshot.tensors.items():
-            if name.startswith(prefix):
-                number, key = name.removeprefix(prefix).split(".", 1)
+        for group, optimizer in optimizers.items():
+            prefix = f"optimizer.{group}."
+            kept = {k.removeprefix(prefix): v for k, v in snapshot.tensors.items() if k.startswith(prefix)}
+            entries: dict[int, dict] = {}
+            for name, value in {**kept, **snapshot.optimizers.get(group, {})}.items():
+                number, key = name.split(".", 1)
                 entries.setdefault(int(number), {})[key] = value
-        for name, value in snapshot.optimizers.get(group, {}).items():
-            number, key = name.split(".", 1)
-            entries.setdefault(int(number), {})[key] = value
-        optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
+            optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as cause:
+        raise ResumeError(f"snapshot: expected the state of this method, got {cause}; start a new run") from cause

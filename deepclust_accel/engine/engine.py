@@ -21,7 +21,7 @@ from deepclust_accel.engine.run import Run
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.seeding import derive_seed, isolated
 from deepclust_accel.engine.stage import Every, Pass, Stage, Train, Update
-from deepclust_accel.errors import TrainingError
+from deepclust_accel.errors import ResumeError, TrainingError
 
 __all__ = ["Engine"]
 
@@ -65,18 +65,19 @@ class Engine:
         """Run all stages of ``method.plan()`` in place and return the seconds each took.
 
         Args:
-            resume: continue from the snapshot, when there is one; the result is bit-equal to an uninterrupted run.
+            resume: continue from the snapshot, when there is one; with as many processes as before the result is bit-equal
+                to that of an uninterrupted run.
 
         Raises:
             ValueError: the plan and the parts do not fit each other (a defect of the method).
-            ResumeError: the snapshot is damaged or belongs to other settings.
+            ResumeError: no snapshot is whole, or it belongs to other settings, or processes see different ones.
             TrainingError: a logged term is no longer finite; names stage, epoch, step, term and rows, and leaves the last
                 snapshot.
         """
         stages, parts = list(method.plan()), method.parts()
         check_plan(method, stages, parts)
         method.to(self._runtime.device)
-        start = self._checkpoint.load() if resume and self._checkpoint and self._checkpoint.exists() else Snapshot()
+        start = self._start(resume)
         self._history.restart(start.history)
         self._seconds, self.health, self._saved_at = dict(start.seconds), list(start.health), time.monotonic()
         self._method, self._parts, self._run = method, parts, Run(self._runtime, loader, self._seed)
@@ -96,11 +97,23 @@ class Engine:
         method.eval()
         return self._seconds
 
+    def _start(self, resume: bool) -> Snapshot:
+        """The snapshot to go on from, the same on all ranks, or an empty one. No rank writes before all have read."""
+        there = resume and self._checkpoint is not None and self._checkpoint.exists()
+        start = self._checkpoint.load() if there else Snapshot()
+        place = torch.tensor([start.stage, start.epoch], device=self._runtime.device)
+        if not torch.equal(collectives.min_ranks(place), -collectives.min_ranks(-place)):
+            raise ResumeError(
+                f"{self._checkpoint.folder}: expected the same snapshot in all processes, got others; put the folder "
+                "where every machine sees it"
+            )
+        return start
+
     def _stage(self, stages: Sequence[Stage], index: int, start: Snapshot) -> None:
         stage, run, begin = stages[index], self._run, time.monotonic()
         before = self._seconds.get(stage.name, 0.0)
-        run.epoch, run.step, run.epochs = start.epoch, start.steps, getattr(stage, "epochs", 0)
-        run.steps_per_epoch = self._steps(stage)
+        run.epoch, run.epochs, run.steps_per_epoch = start.epoch, getattr(stage, "epochs", 0), self._steps(stage)
+        run.step = run.epoch * run.steps_per_epoch
         self._watcher.begin_stage(index + 1, len(stages), stage.name, run.epochs, run.steps_per_epoch, start.epoch)
         if isinstance(stage, Pass):
             run.reseed(index, 0)
@@ -132,7 +145,7 @@ class Engine:
                 break
             if epoch + 1 < stage.epochs:
                 asked = self._asked()
-                self._save(Snapshot(index, epoch + 1, self._run.step), optimizers, force=bool(asked))
+                self._save(Snapshot(index, epoch + 1), optimizers, force=bool(asked))
                 self._interrupts.check(asked)
         if fresh and self._runtime.rank == 0:
             history = [record for record in self._history.records if record["stage"] == stage.name]

@@ -77,11 +77,21 @@ def test_records_edited_by_hand(run, rows, change):
     assert "fit again" in refused("predict", run, rows / "x.npy")
 
 
-@pytest.mark.parametrize("change", [lambda r: r.update(data=None), lambda r: r.pop("params"), lambda r: r.pop("data")])
-def test_records_that_cannot_be_compared(run, rows, change):
-    edit(run, change)
+@pytest.mark.parametrize("key", ["params", "data"])
+def test_records_that_cannot_be_compared(run, rows, key):
+    edit(run, lambda record: record.pop(key))
     line = refused("fit", "kmeans", rows / "x.npz", "-k", 2, "--out", run, "--resume")
     assert "expected the record of a run" in line
+
+
+@pytest.mark.parametrize("key", ["data", "seconds", "scores", "label_free", "n_clusters", "clusters_used", "labels"])
+@pytest.mark.parametrize("value", [[1], {"assign": "x"}, 0.5], ids=str)
+def test_entries_of_another_kind(run, rows, key, value):
+    if isinstance(value, dict) and key in ("data", "label_free"):
+        pytest.skip("these are dictionaries of anything")
+    edit(run, lambda record: record.update({key: value}))
+    for command in (["report", run], ["fit", "kmeans", rows / "x.npz", "-k", 2, "--out", run, "--resume"]):
+        assert f"got ValueError: {key} = " in refused(*command)
 
 
 def test_a_record_nested_without_end(run, rows):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from command_line import SMALL, ok
+from command_line import SMALL, ok, refused
 
 from deepclust_accel import fitting, ops
 from deepclust_accel.engine.engine import Engine
@@ -40,6 +40,25 @@ def test_a_resumed_run_keeps_its_command_and_its_date(cut):
     assert after["origins"]["scaling"] == "data set"
 
 
+def test_a_damaged_snapshot_is_said_in_a_line_and_the_one_before_is_used(cut):
+    arguments, path = cut
+    before, newest = sorted((path.parent / "checkpoint").iterdir())
+    newest.write_bytes(newest.read_bytes()[:-1])
+    (line,) = (line for line in ok(*arguments, "--resume", "--quiet").stderr.splitlines() if "snapshot" in line)
+    assert line.startswith("dcaccel: ") and newest.name in line and line.endswith(f"the one before, {before.name}")
+    assert json.loads(path.read_text())["status"] == "finished"
+
+
+def test_without_a_whole_snapshot_nothing_is_lost(cut):
+    arguments, path = cut
+    for snapshot in (path.parent / "checkpoint").iterdir():
+        snapshot.write_bytes(b"")
+    before = {p: p.read_bytes() for p in path.parent.rglob("*") if p.is_file() and p.name != "run.json"}
+    assert "expected a readable snapshot" in refused(*arguments, "--resume", "--quiet")
+    assert {p: p.read_bytes() for p in before} == before
+    ok(*arguments, "--overwrite")
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_the_kernels_of_every_session_are_told(cut, killed):
     arguments, path = cut
@@ -65,7 +84,7 @@ def test_a_finished_run_without_a_page_gets_one(rows, tmp_path):
     before = page.read_text()
     page.unlink()
     (tmp_path / "r" / "checkpoint").mkdir()
-    (tmp_path / "r" / "checkpoint" / "checkpoint.json").write_text("{}")
+    (tmp_path / "r" / "checkpoint" / f"snapshot-000-000001-{'0' * 32}.safetensors").write_text("{}")
     assert "nothing to resume" in ok(*arguments, "--resume").stderr
     assert page.read_text() == before and not (tmp_path / "r" / "checkpoint").exists()
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,21 +134,47 @@ def test_what_can_be_mended_is_one_line_and_exit_code_2(tmp_path):
         assert not (tmp_path / "run").exists()
 
 
-def test_interrupted_in_two_processes_it_resumes_to_the_same_bits(tmp_path):
-    command = ["ae-kmeans", "digits", "-k", "10", *(word.format(64) for word in SETTINGS), "--processes", "2"]
-    fit(tmp_path / "whole", *command)
+TWO = ["ae-kmeans", "digits", "-k", "10", *(word.format(64) for word in SETTINGS), "--processes", "2"]
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory):
+    """A fit in two processes that Ctrl-C has interrupted."""
+    out = tmp_path_factory.mktemp("ranks") / "cut"
     running = subprocess.Popen(
-        [sys.executable, "-m", "deepclust_accel", "fit", *command, "--out", str(tmp_path / "cut"), "--quiet"],
+        [sys.executable, "-m", "deepclust_accel", "fit", *TWO, "--out", str(out), "--quiet"],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    history = tmp_path / "cut" / "history.jsonl"
+    history = out / "history.jsonl"
     while running.poll() is None and not (history.exists() and history.read_text().count("\n") >= 2):
         time.sleep(0.02)
     os.killpg(running.pid, signal.SIGINT)  # what Ctrl-C does
     said = running.communicate(timeout=120)[1]
     assert running.returncode == 130, said
-    fit(tmp_path / "cut", *command, "--resume")
+    return out
+
+
+def test_interrupted_in_two_processes_it_resumes_to_the_same_bits(tmp_path, cut):
+    fit(tmp_path / "whole", *TWO)
+    shutil.copytree(cut, tmp_path / "cut")
+    assert fit(tmp_path / "cut", *TWO, "--resume").stderr == ""
     for name in ("labels.npy", "probabilities.npy", "model.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes(), name
+
+
+def test_interrupted_in_two_processes_one_goes_on(tmp_path, cut):
+    alone = ["ae-kmeans", "digits", "-k", "10", *(word.format(128) for word in SETTINGS)]
+    fit(tmp_path / "whole", *alone)
+    shutil.copytree(cut, tmp_path / "cut")
+    refused = fit(tmp_path / "cut", *alone, "--seed", "1", "--resume", check=False)
+    assert refused.returncode == 2 and "seed: was 0, is 1" in refused.stderr
+    said = fit(tmp_path / "cut", *alone, "--resume").stderr
+    assert len(said.splitlines()) == 1 and "a snapshot of 2 processes goes on with 1; not bit-equal" in said
+    one, both = (
+        [json.loads(line)["loss"] for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
+        for name in ("whole", "cut")
+    )
+    np.testing.assert_allclose(one, both, rtol=1e-4)  # the same global batches; sums in another order
+    assert json.loads((tmp_path / "cut" / "run.json").read_text())["world_size"] == 1
