@@ -28,6 +28,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from deepclust_accel import cli, fitting, workflow  # noqa: F401
+from deepclust_accel.engine import checkpoint
+from deepclust_accel.engine.monitor import logged
 from deepclust_accel.methods import registry
 
 SETTINGS = {
@@ -180,7 +182,8 @@ def watch_events(log: int) -> None:
             at = session.dies_at - 2 * next(events)
             if at == 0:
                 if what == "write":
-                    call(target, rest[0][: len(rest[0]) // 2])
+                    call(target, *rest, **more)
+                    os.truncate(target, os.path.getsize(target) // 2)
                 os.kill(os.getpid(), signal.SIGKILL)
             result = call(target, *rest, **more)
             if at == 1:
@@ -190,6 +193,9 @@ def watch_events(log: int) -> None:
         return wrapper
 
     Path.write_bytes = watched(Path.write_bytes, "write")
+    save = checkpoint.save_file
+    write = watched(lambda path, tensors, **more: save(tensors, path, **more), "write")
+    checkpoint.save_file = lambda tensors, path, **more: write(path, tensors, **more)
     for name in ("fsync", "replace", "unlink", "mkdir"):
         setattr(os, name, watched(getattr(os, name), name))
 
@@ -201,7 +207,7 @@ def outcome(folder: Path) -> dict:
         return {
             "files": sorted(p.name for p in folder.iterdir()),
             "status": json.loads((folder / "run.json").read_text())["status"],
-            "history": [{k: v for k, v in record.items() if k != "seconds"} for record in history],
+            "history": [(record["stage"], record["epoch"], logged(record)) for record in history],
             **{n: (folder / n).read_bytes() for n in ("model.safetensors", "labels.npy", "probabilities.npy")},
         }
     except (OSError, ValueError) as cause:

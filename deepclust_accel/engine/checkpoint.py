@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -17,16 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deepclust_accel.errors import OutputError, ResumeError, ResumeWarning
-from deepclust_accel.files import sync_folder, write_atomic
+from deepclust_accel.files import replacing, sync_folder
 
 __all__ = ["Checkpoint", "Snapshot", "compare", "pack", "unpack"]
 
 FORMAT = 3
+_WRITING = "snapshot.unnamed"
 _NAME = re.compile(r"snapshot-(\d+)-(\d+)-([0-9a-f]{32})\.safetensors")
 
 
@@ -69,15 +71,21 @@ class Checkpoint:
         about = {key: value for key, value in vars(snapshot).items() if key != "tensors"}
         tensors = {k: v.detach().cpu().contiguous() for k, v in snapshot.tensors.items()}
         about |= {"format": FORMAT, "identity": self.identity}
-        data = save(tensors, metadata={"about": json.dumps(about)})
         if not self.folder.is_dir():
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as cause:
                 raise OutputError(f"{self.folder}: expected a folder for snapshots, got {cause.strerror}") from cause
             sync_folder(self.folder.parent)
-        path = self.folder / f"snapshot-{snapshot.stage:03d}-{snapshot.epoch:06d}-{_checksum(data)}.safetensors"
-        write_atomic(path, data)
+        with replacing(self.folder / _WRITING) as temporary:
+            try:
+                save_file(tensors, temporary, metadata={"about": json.dumps(about)})
+            except SafetensorError as cause:
+                raise OSError(str(cause)) from cause
+            checksum = _checksum(temporary)
+        path = self.folder / f"snapshot-{snapshot.stage:03d}-{snapshot.epoch:06d}-{checksum}.safetensors"
+        os.replace(self.folder / _WRITING, path)
+        sync_folder(self.folder)
         for old in self._files() + self._unfinished():
             if old not in (path, self._good):
                 with suppress(OSError):  # one too many does no harm
@@ -140,19 +148,19 @@ class Checkpoint:
 
     def _unfinished(self) -> list[Path]:
         """What killed processes were writing."""
-        return list(self.folder.glob(".snapshot-*.tmp"))
+        return [*self.folder.glob(_WRITING), *self.folder.glob(f".{_WRITING}.*.tmp")]
 
 
-def _checksum(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    data = path.read_bytes()
-    if _checksum(data) != _NAME.fullmatch(path.name)[3]:
+    if _checksum(path) != _NAME.fullmatch(path.name)[3]:
         raise ValueError("its bytes do not have the checksum of its name")
-    header = data[8 : 8 + int.from_bytes(data[:8], "little")]
-    return json.loads(json.loads(header)["__metadata__"]["about"]), load(data)
+    with safe_open(path, "pt") as file:  # tensors are maps of it, so that the values of all rows are not held twice
+        return json.loads(file.metadata()["about"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
 def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:

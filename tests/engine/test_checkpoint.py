@@ -182,16 +182,15 @@ def test_the_last_two_snapshots_are_kept_and_removal_leaves_nothing(tmp_path):
     checkpoint = Checkpoint(tmp_path / "snap", {})
     for epoch in range(8, 12):  # where the order of the numbers is not that of their digits
         if epoch > 8:
-            (
-                tmp_path / "snap" / f".snapshot-000-{epoch}-0.safetensors.7.tmp"
-            ).touch()  # a process was killed while writing
+            (tmp_path / "snap" / f".snapshot.unnamed.{epoch}.tmp").touch()  # a process was killed while writing
         checkpoint.save(Snapshot(0, epoch, tensors={"x": torch.full((2,), float(epoch))}))
     assert [p.name[:19] for p in sorted((tmp_path / "snap").iterdir())] == [
         "snapshot-000-000010",
         "snapshot-000-000011",
     ]
     assert checkpoint.load().tensors["x"].tolist() == [11.0, 11.0]
-    (tmp_path / "snap" / ".snapshot-000-000012-0.safetensors.7.tmp").touch()
+    (tmp_path / "snap" / ".snapshot.unnamed.7.tmp").touch()
+    (tmp_path / "snap" / "snapshot.unnamed").touch()
     checkpoint.remove()
     assert not (tmp_path / "snap").exists()
 
@@ -200,7 +199,7 @@ def test_a_crash_while_writing_keeps_the_snapshots_there_were(tmp_path, monkeypa
     checkpoint = Checkpoint(tmp_path / "snap", {})
     checkpoint.save(Snapshot(0, 1, tensors={"x": torch.ones(2)}))
     monkeypatch.setattr(
-        "deepclust_accel.engine.checkpoint.write_atomic", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt)
+        "deepclust_accel.engine.checkpoint.save_file", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
         checkpoint.save(Snapshot(0, 2, tensors={"x": torch.zeros(2)}))
