@@ -33,7 +33,7 @@ from deepclust_accel.health import examine
 from deepclust_accel.methods import registry
 from deepclust_accel.methods.base import Method
 
-__all__ = ["FitResult", "Model", "Settings", "build", "fit", "resolve_params"]
+__all__ = ["FitResult", "Model", "Settings", "build", "fit", "prepare", "resolve_params"]
 
 BLOCK_ROWS = 512
 
@@ -135,6 +135,8 @@ class Model:
 
 
 def _refuse_not_finite(batch: Batch) -> None:
+    if bool(batch.x.sum().isfinite()):  # it is not where any value is not
+        return
     finite = batch.x.isfinite().flatten(1).all(1)
     if not bool(finite.all()):
         row = int(batch.index[~finite][0])
@@ -179,6 +181,19 @@ def build(settings: Settings, spec: DataSpec) -> Method:
         return registry.load(settings.method)(settings.params, settings.n_clusters, spec)
 
 
+def prepare(settings: Settings, source: DataSource) -> tuple[DataSpec, Runtime, Scaling]:
+    """Check settings and all rows: what the method may know of them, where it runs, and the scaling fitted to them.
+
+    Raises:
+        ArgumentError, DataError: settings or rows that cannot be used.
+    """
+    spec = _check_input(settings, source)
+    runtime = Runtime(settings.device, settings.precision)
+    _check_backend(runtime.device.type)
+    scaling, unit_range = _fit_scaling(settings, source)
+    return replace(spec, unit_range=unit_range), runtime, scaling
+
+
 def fit(
     settings: Settings,
     source: DataSource,
@@ -206,11 +221,7 @@ def fit(
     Raises:
         ArgumentError, DataError: settings or rows that cannot be used; nothing has been written.
     """
-    spec = _check_input(settings, source)
-    runtime = Runtime(settings.device, settings.precision)
-    _check_backend(runtime.device.type)
-    scaling, unit_range = _fit_scaling(settings, source)
-    spec = replace(spec, unit_range=unit_range)
+    spec, runtime, scaling = prepare(settings, source)
     method = build(settings, spec)
     if isinstance(pretrained, Networks):
         _check_replaceable(settings, method)

@@ -5,6 +5,7 @@ model.safetensors   network and scaling
 labels.npy          (N,) int64            probabilities.npy   (N, K) float32
 history.jsonl       a record an epoch     report.html         the page to look at
 checkpoint/         snapshots while the run is unfinished
+tensorboard/        event files, if they were asked for
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ __all__ = [
     "CHECKPOINT",
     "HISTORY",
     "SCHEMA",
+    "TENSORBOARD",
     "claim",
     "load_model",
     "read_array",
@@ -52,6 +54,7 @@ __all__ = [
 
 SCHEMA, VERSION = "deepclust_accel.run", 1
 RECORD, MODEL, HISTORY, CHECKPOINT = "run.json", "model.safetensors", "history.jsonl", "checkpoint"
+TENSORBOARD = "tensorboard"
 
 
 _LEFT = re.compile(r"\.(.+\.)?\d+\.(tmp|probe)")  # by a process that was killed while it wrote
@@ -149,7 +152,8 @@ def _try_writing(folder: Path) -> None:
 
 def clear(folder: Path) -> None:
     """Remove the files of an earlier run, and only those; the record, by which they are known, last."""
-    shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+    for name in (CHECKPOINT, TENSORBOARD):
+        shutil.rmtree(folder / name, ignore_errors=True)
     for name in (MODEL, HISTORY, "labels.npy", "probabilities.npy", "report.html", RECORD):
         (folder / name).unlink(missing_ok=True)
 

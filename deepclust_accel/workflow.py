@@ -21,13 +21,16 @@ from deepclust_accel.data import Data, DataSource, Rows, fingerprint, open_data
 from deepclust_accel.data.files import as_labels, read_file
 from deepclust_accel.data.writing import open_rows
 from deepclust_accel.engine.checkpoint import Checkpoint, compare
-from deepclust_accel.engine.monitor import Watcher, watcher
+from deepclust_accel.engine.monitor import Watcher, together, watcher
+from deepclust_accel.engine.pretrained import Networks
+from deepclust_accel.engine.tensorboard import TensorBoard
 from deepclust_accel.errors import ArgumentError, DataError, DcaccelError, ResumeError
 from deepclust_accel.fitting import FitResult, Model, Settings
+from deepclust_accel.forecast import Forecast, forecast
 from deepclust_accel.pretrained import pretrained_from
 from deepclust_accel.report.survey import Nearest, Survey, sample_rows
 
-__all__ = ["FitRequest", "open_labels", "run_fit"]
+__all__ = ["FitRequest", "forecast_fit", "open_labels", "run_fit"]
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,13 @@ class FitRequest:
         layers: ``(origin, mapping)`` of method settings, later ones winning.
         scaling: None for what the data set's entry advises.
         origins: option → where its value came from, for the record.
+        out: may be None for a forecast.
         command: recorded, and shown in the report as the way to reproduce the run.
     """
 
     method: str
     data: str
-    out: Path
+    out: Path | None
     n_clusters: int
     layers: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     seed: int = 0
@@ -55,6 +59,7 @@ class FitRequest:
     pretrained: str | None = None
     resume: bool = False
     overwrite: bool = False
+    tensorboard: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
 
@@ -69,18 +74,9 @@ def run_fit(
     """
     if request.resume and request.overwrite:
         raise ArgumentError("--resume: expected it without --overwrite, got both; continue the run or replace it")
-    params, origin = fitting.resolve_params(request.method, request.layers, request.epochs_scale)
-    data = open_data(request.data)
+    board = TensorBoard(request.out / runs.TENSORBOARD) if request.tensorboard else None
+    settings, origin, data = _look_up(request)
     truth = open_labels(request.labels, data)
-    settings = Settings(
-        request.method,
-        request.n_clusters,
-        params,
-        data.scaling if request.scaling is None else request.scaling,
-        request.seed,
-        request.device,
-        request.precision,
-    )
     if int(os.environ.get("RANK", "0")):
         return _follow(request, settings, data)
     started = {
@@ -101,9 +97,41 @@ def run_fit(
         say(f"{request.out}: this run is finished; nothing to resume")
         return earlier
     started |= {key: earlier[key] for key in ("created", "command") if earlier and key in earlier}
+    shown = watcher(sys.stderr, quiet) if board is None else together(watcher(sys.stderr, quiet), board)
     with ExitStack() as held:
-        result, kernels = _fit(request, settings, data, started, earlier, watcher(sys.stderr, quiet), held)
+        result, kernels = _fit(request, settings, data, started, earlier, shown, held)
         return _finish(request, started | {"kernels": kernels}, result, data, truth)
+
+
+def forecast_fit(request: FitRequest) -> Forecast:
+    """What ``run_fit`` of this request would take; nothing is written.
+
+    Raises:
+        DcaccelError: as in a fit.
+    """
+    if request.resume or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ArgumentError("--dry-run: expected a new run in one process, got --resume or several; leave that out")
+    if request.out is not None:
+        runs.claim(request.out, overwrite=request.overwrite, dry=True)
+    settings, _, data = _look_up(request)
+    given = pretrained_from(request.pretrained, settings.scaling, data.source.spec.shape)
+
+    def finish(model: Model, part: DataSource) -> None:
+        found = _survey(model, part)
+        metrics.label_free(found.codes, found.labels, seed=0)
+
+    return forecast(settings, data.source, pretrained=given if isinstance(given, Networks) else None, finish=finish)
+
+
+def _look_up(request: FitRequest) -> tuple[Settings, dict[str, str], Data]:
+    """Settings, where each parameter is from, and the data, opened."""
+    params, origin = fitting.resolve_params(request.method, request.layers, request.epochs_scale)
+    data = open_data(request.data)
+    scaling = data.scaling if request.scaling is None else request.scaling
+    settings = Settings(
+        request.method, request.n_clusters, params, scaling, request.seed, request.device, request.precision
+    )
+    return settings, origin, data
 
 
 def _follow(request: FitRequest, settings: Settings, data: Data) -> dict[str, Any]:
@@ -269,8 +297,10 @@ def _finish(
         open_rows(out / "labels.npy", rows, (), np.int64) as put_labels,
         open_rows(out / "probabilities.npy", rows, (k,), np.float32) as put_probabilities,
     ):
+        sizes = np.zeros(k, np.int64)
 
         def keep(labels: np.ndarray, probabilities: np.ndarray) -> None:
+            sizes[:] += np.bincount(labels, minlength=k)
             put_labels(labels)
             put_probabilities(probabilities)
 
@@ -284,7 +314,8 @@ def _finish(
             "assign": round(time.monotonic() - begin, 3),
         },
         "scores": None if truth is None else metrics.scores(truth, labels),
-        "clusters_used": len(np.unique(labels)),
+        "clusters_used": int((sizes > 0).sum()),
+        "sizes": sizes.tolist(),
         "label_free": metrics.label_free(survey.codes, survey.labels, seed=0),
         "health": result.health,
         "model": runs.save_model(out, result.model),
@@ -341,7 +372,7 @@ def redraw(folder: Path, where: str | None = None) -> Path:
         )
     labels, probabilities = (runs.read_array(folder / name) for name in ("labels.npy", "probabilities.npy"))
     rows, k = data.source.spec.rows, model.settings.n_clusters
-    if labels.shape != (rows,) or probabilities.shape != (rows, k) or not ((labels >= 0) & (labels < k)).all():
+    if labels.shape != (rows,) or probabilities.shape != (rows, k) or labels.min() < 0 or labels.max() >= k:
         raise ResumeError(
             f"{folder}: expected {rows} labels below {k} and their probabilities, got {labels.shape} and "
             f"{probabilities.shape}; fit again"

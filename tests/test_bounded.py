@@ -10,11 +10,11 @@ import pyarrow.parquet
 import pytest
 from scipy.spatial.distance import cdist
 
-from deepclust_accel import metrics, runs, workflow
+from deepclust_accel import metrics, report, runs, workflow
 from deepclust_accel.data import open_data
 from deepclust_accel.data.writing import open_rows
 from deepclust_accel.errors import DataError, OutputError
-from deepclust_accel.report import survey
+from deepclust_accel.report import collect, render, survey
 from deepclust_accel.report.survey import Nearest
 
 
@@ -56,6 +56,22 @@ def test_what_a_fit_writes_is_what_its_model_says(rows, tmp_path, monkeypatch, m
     page = (tmp_path / "run" / "report.html").read_bytes()
     workflow.redraw(tmp_path / "run")
     assert (tmp_path / "run" / "report.html").read_bytes() == page
+
+
+def test_the_page_counts_some_of_very_many_rows_and_says_so(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(collect, "MOST_ROWS", 200)
+    monkeypatch.setattr(survey, "MAP_ROWS", 50)
+    seen = {}
+    monkeypatch.setattr(report, "render", lambda content: seen.update(content=content) or render(content))
+    record = run_kmeans(rows, tmp_path / "run")
+    labels, content = np.load(tmp_path / "run" / "labels.npy"), seen["content"]
+    assert record["sizes"] == np.bincount(labels, minlength=4).tolist() and record["clusters_used"] == 4
+    assert 200 < len(content.labels) <= 250 and len(content.sample) == 50
+    shown = survey.sample_rows(3000)
+    np.testing.assert_array_equal(content.labels[content.sample], labels[shown])
+    np.testing.assert_array_equal(content.truth[content.sample], open_data(rows).labels[shown])
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f"{len(content.labels)} rows, drawn at random from 3,000" in page
 
 
 def test_nearest_rows_however_they_come():

@@ -1,15 +1,10 @@
 """Peak memory of one provider at one size, in a fresh process; and how much memory there is to use.
 
 ``python -m deepclust_accel.bench.memory OPERATOR PROVIDER ROWS THREADS`` is that process.
-
-`ru_maxrss` will not do: Linux hands the parent's peak on to a child across exec, so under a parent that has held
-gigabytes every child seems to. The high-water mark in /proc belongs to one program and can be set back.
 """
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
 import os
 import subprocess
@@ -20,6 +15,8 @@ import torch
 
 from deepclust_accel.bench.cases import CASES
 from deepclust_accel.bench.providers import PROVIDERS, first_line
+from deepclust_accel.engine.memory import forget_peak, resident
+from deepclust_accel.engine.memory import peak as process_peak
 
 _STATUS = Path("/proc/self/status")
 _SMALL = 16  # rows of a first run that loads libraries and starts threads
@@ -54,27 +51,6 @@ def peak(operator: str, provider: str, rows: int) -> tuple[int | None, str]:
     return answer["peak_bytes"], answer["reason"]
 
 
-def peak_so_far() -> int | None:
-    """Most bytes this process has held, libraries included; None where that is not known (not on Linux)."""
-    return _status("VmHWM") if _STATUS.exists() else None
-
-
-def _status(name: str) -> int:
-    for line in _STATUS.read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"no {name} in {_STATUS}")
-
-
-def _settle() -> None:
-    """Give freed blocks back to the system (they would be used again unseen) and forget the peak so far."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-
-
 def measure_here(operator: str, name: str, rows: int) -> int:
     """Run one provider forward and backward in this process and return its peak above the inputs, in bytes."""
     case, provider = CASES[operator], PROVIDERS[name]
@@ -87,10 +63,10 @@ def measure_here(operator: str, name: str, rows: int) -> int:
         torch.autograd.grad(call(*first), first, case.gradient_from_above(len(first[0])))
         del first
         inputs, upstream = case.inputs(rows), case.gradient_from_above(rows)
-        _settle()
-        before = _status("VmRSS")
+        forget_peak()
+        before = resident()
         gradients = torch.autograd.grad(call(*inputs), inputs, upstream)
-        after = _status("VmHWM")
+        after = process_peak()
     del gradients
     return max(0, after - before)
 

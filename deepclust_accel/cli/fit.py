@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deepclust_accel.cli.forecast import show_forecast
 from deepclust_accel.cli.output import Debug, Json, Quiet, emit, say
 from deepclust_accel.cli.processes import relaunch
 from deepclust_accel.config import from_mapping
@@ -70,6 +71,12 @@ Processes = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
+Tensorboard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write event files into OUT/tensorboard too (extra: tensorboard).")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Write nothing; say which steps, time and memory the fit would take.")
+]
 
 
 def fit(
@@ -89,6 +96,8 @@ def fit(
     processes: Processes = 1,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    tensorboard: Tensorboard = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -99,10 +108,10 @@ def fit(
     file = _read_config(config)
     flags = dict(zip(_CONFIG_KEYS, (n_clusters, seed, scaling, device, precision, epochs_scale), strict=True))
     values, origins = _merged(file, flags)
-    _require(values, out)
+    _require(values, out, dry_run)
     layers = [("config file", file.get("params", {})), ("--set", assignments(set_ or []))]
 
-    from deepclust_accel.workflow import FitRequest, run_fit
+    from deepclust_accel.workflow import FitRequest, forecast_fit, run_fit
 
     request = FitRequest(
         method=method,
@@ -113,31 +122,33 @@ def fit(
         pretrained=pretrained,
         resume=resume,
         overwrite=overwrite,
+        tensorboard=tensorboard,
         origins=origins,
         command=shlex.join(["dcaccel", *sys.argv[1:]]),
         **values,
     )
-    record = run_fit(request, quiet=quiet, say=say)
-    if not record:  # another rank speaks
+    if dry_run:
+        show_forecast(forecast_fit(request), as_json)
         return
-    emit(
-        "fit",
-        {
-            key: record.get(key)
-            for key in ("method", "n_clusters", "clusters_used", "seed", "scores", "label_free", "seconds", "kernels")
-        }
-        | {"out": str(out), "report": record.get("report")},
-        as_json,
-        _summary(record, out),
-    )
+    record = run_fit(request, quiet=quiet, say=say)
+    if record:  # else another rank speaks
+        _show(record, out, as_json)
 
 
-def _require(values: dict[str, Any], out: Path | None) -> None:
+_SHOWN = ("method", "n_clusters", "clusters_used", "seed", "scores", "label_free", "seconds", "kernels", "report")
+
+
+def _show(record: dict[str, Any], out: Path, as_json: bool) -> None:
+    content = {key: record.get(key) for key in _SHOWN} | {"out": str(out)}
+    emit("fit", content, as_json, _summary(record, out))
+
+
+def _require(values: dict[str, Any], out: Path | None, dry_run: bool) -> None:
     if "n_clusters" not in values:
         raise ArgumentError(
             "-k: expected the number of clusters, got none; add -k 10, or n_clusters to the config file"
         )
-    if out is None:
+    if out is None and not dry_run:
         raise ArgumentError("--out: expected a folder for the results, got none; add --out runs/NAME")
 
 

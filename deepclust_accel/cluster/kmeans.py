@@ -1,9 +1,14 @@
 """k-means as it should be run on embeddings: many careful restarts at once, rows on any number of ranks.
 
 All restarts share one matrix product per chunk of rows, and per-cluster sums change only by the rows that moved, so
-later iterations cost little more than that product. Whatever is picked from the data is picked by global row number
-from a sample that every rank holds, so the number of ranks changes nothing but the order of float64 additions.
+later iterations cost little more than that product. Of very many rows a sample decides which restart wins, and only that
+one sees them all, piece by piece, so that memory does not grow with them.
+
+Whatever is picked from the data is picked by global row number from a sample that every rank holds, so the number of
+ranks changes nothing but the order of float64 additions.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable
@@ -13,9 +18,13 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..data.room import column_sums, pieces, room
 from ..errors import ArgumentError
 
 SEED_ROWS = 20_000  # rows that seeding and reseeding look at, at most (or K, if larger)
+
+STREAMED_ROWS = 1 << 20  # beyond so many rows only the winner sees all of them
+TRIAL_ROWS = 1 << 18  # that the restarts see in that case, at most (or K, if larger)
 
 _TIE = 1e-10  # restarts whose gains differ by less have found the same clusters, perhaps in another order
 
@@ -42,6 +51,21 @@ class KMeansResult:
     iterations: int
 
 
+@dataclass(frozen=True, eq=False)
+class _Scale:
+    """Centres all columns and divides all by one number, so that products neither cancel nor overflow."""
+
+    mean: Tensor
+    spread: Tensor
+    dtype: torch.dtype
+
+    def apply(self, z: Tensor) -> Tensor:
+        x = torch.empty(z.shape, dtype=self.dtype, device=z.device)
+        for rows in pieces(z):
+            x[rows] = ((z[rows].double() - self.mean) / self.spread).to(self.dtype)
+        return x
+
+
 @torch.no_grad()
 def kmeans(
     z: Tensor,
@@ -57,9 +81,10 @@ def kmeans(
     """Cluster rows by exact Lloyd iterations from several greedy k-means++ seedings; the lowest inertia wins.
 
     Seeding (Arthur and Vassilvitskii 2007, greedy as in scikit-learn: best of 2 + ln K candidates) looks at 20,000 rows
-    at most, spread evenly over the row numbers; Lloyd's iterations see all rows. A cluster that loses its last row
-    restarts at the row of that sample that is farthest from its center. With fewer distinct rows than K some
-    clusters stay empty.
+    at most, spread evenly over the row numbers; Lloyd's iterations see all rows. Beyond 1,048,576 rows the restarts
+    compete on 262,144 of them, spread as evenly, and the winner alone goes on with exact iterations over all.
+    A cluster that loses its last row restarts at the row of the first sample that is farthest from its center. With fewer
+    distinct rows than K some clusters stay empty.
 
     Args:
         z: (n, Z) rows of this rank, any float dtype; n may be 0 on some ranks.
@@ -77,18 +102,45 @@ def kmeans(
             their numbers.
 
     Cost: O(N K Z) per iteration and restart; memory one float32 copy of ``z`` (float64 for float64), one int64 per row
-    and concurrent restart, and chunks of at most 1 MiB (CPU) of distances. The arithmetic is float32 matrix products
-    on centred and rescaled rows for choosing the nearest center, float64 for sums and inertia.
+    and concurrent restart, and chunks of at most 1 MiB (CPU) of distances; beyond 1,048,576 rows nothing that grows
+    with them but the labels, which :func:`~deepclust_accel.data.room.room` puts into a file. The arithmetic is
+    float32 matrix products on centred and rescaled rows for choosing the nearest center, float64 for sums and inertia.
     """
     add = sum_ranks or (lambda values: values)
     _check_arguments(z, n_init, iterations, tolerance)
-    x, mean, spread, total = _standardise(z, add)
+    scale, total = _scale_of(z, add)
     if not 1 <= k <= total:
         raise ArgumentError(f"k: expected 1 <= k <= {total}, the number of rows, got {k}")
-    index = _row_numbers(x, index, total, add)
-    sample = _shared_sample(x, index, total, max(SEED_ROWS, k), generator, add)
+    index = _row_numbers(z, index, total, add)
+    sample = scale.apply(_shared_sample(z, index, total, max(SEED_ROWS, k), generator, add))
+    if total <= STREAMED_ROWS:
+        x = scale.apply(z)
+        centers, steps = _best_restart(x, sample, k, n_init, generator, iterations, tolerance, add)
+        labels = _nearest(x, centers[None])[0]
+    else:
+        trial = scale.apply(_shared_sample(z, index, total, max(TRIAL_ROWS, k), generator, add))
+        centers, _ = _best_restart(trial, sample, k, n_init, generator, iterations, tolerance, lambda values: values)
+        centers, steps = _go_on(z, scale, sample, centers, iterations, tolerance, add)
+        labels = room((len(z),), torch.int64, z.device)
+        for rows in pieces(z):
+            labels[rows] = _nearest(scale.apply(z[rows]), centers[None])[0]
+    centers = centers * scale.spread + scale.mean
+    return KMeansResult(centers.to(z.dtype), labels, float(add(_inertia(z, centers, labels))), steps)
 
-    together = max(1, min(n_init, _COLUMNS // k, (1 << 24) // total))
+
+def _best_restart(
+    x: Tensor,
+    sample: Tensor,
+    k: int,
+    n_init: int,
+    generator: torch.Generator,
+    iterations: int,
+    tolerance: float,
+    add: SumRanks,
+) -> tuple[Tensor, int]:
+    """Centers (K, Z) float64 with the lowest inertia on rows x, and the iterations they took."""
+    rows = int(add(torch.tensor([float(len(x))], dtype=torch.float64, device=x.device)))
+    together = max(1, min(n_init, _COLUMNS // k, (1 << 24) // rows))
     best_gain, best, steps = float("-inf"), None, 0
     for first in range(0, n_init, together):
         seeds = _seed(sample, k, min(together, n_init - first), generator)
@@ -96,9 +148,29 @@ def kmeans(
         winner = int((gains >= gains.max() * (1 - _TIE)).nonzero()[0])  # the first of equals, whatever the rounding
         if float(gains[winner]) * (1 - _TIE) > best_gain:
             best_gain, best, steps = float(gains[winner]), centers[winner], counts[winner]
-    labels = _nearest(x, best[None])[0]
-    centers = best * spread + mean
-    return KMeansResult(centers.to(z.dtype), labels, float(add(_inertia(z, centers, labels))), steps)
+    return best, steps
+
+
+def _go_on(
+    z: Tensor, scale: _Scale, sample: Tensor, centers: Tensor, iterations: int, tolerance: float, add: SumRanks
+) -> tuple[Tensor, int]:
+    """Iterate one set of centers (K, Z) over all rows, piece by piece; return them and how often."""
+    done = 0
+    while done < iterations:
+        done += 1
+        sums = centers.new_zeros(len(centers), centers.shape[1] + 1)
+        for rows in pieces(z):
+            x = scale.apply(z[rows])
+            found = ops.center_sums(x, ops.nearest_center(x, centers.to(x.dtype))[0], len(centers))
+            sums[:, :-1] += found[0]
+            sums[:, -1] += found[1]
+        sums = add(sums)
+        moved = torch.where(sums[:, -1:] > 0, sums[:, :-1] / sums[:, -1:].clamp_min(1.0), centers)
+        fresh = _fill_empty(sample, moved[None], (sums[:, -1] == 0)[None])
+        shift, centers = float((moved - centers).square().sum()), moved
+        if shift <= tolerance and not bool(fresh):
+            break
+    return centers, done
 
 
 def _check_arguments(z: Tensor, n_init: int, iterations: int, tolerance: float) -> None:
@@ -110,37 +182,34 @@ def _check_arguments(z: Tensor, n_init: int, iterations: int, tolerance: float) 
         raise ArgumentError(f"tolerance: expected a number >= 0, got {tolerance}")
 
 
-def _standardise(z: Tensor, add: SumRanks) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Centre all columns and divide all by one number, so that products neither cancel nor overflow."""
+def _scale_of(z: Tensor, add: SumRanks) -> tuple[_Scale, int]:
+    """The scale of the rows of all ranks, and how many there are."""
     count = torch.tensor([float(len(z))], dtype=torch.float64, device=z.device)
-    sums = add(torch.cat([z.sum(0, dtype=torch.float64), count]))
+    sums = add(torch.cat([column_sums(z), count]))
     total = int(sums[-1])
     if total == 0:
         raise ArgumentError("z: expected at least one row, got none")
     mean = sums[:-1] / total
     square = torch.zeros(1, dtype=torch.float64, device=z.device)
-    step = _rows_at_once(z.shape[1])
-    for start in range(0, len(z), step):
-        square += (z[start : start + step].double() - mean).square_().sum()
+    for rows in pieces(z):
+        square += (z[rows].double() - mean).square_().sum()
     spread = (add(square)[0] / (total * z.shape[1])).sqrt()
     if not bool(mean.isfinite().all() & spread.isfinite()):
         raise ArgumentError("z: expected finite values, got NaN or infinite ones")
-    spread = torch.where(spread > 0, spread, 1.0)
-    x = torch.empty(z.shape, dtype=torch.float64 if z.dtype == torch.float64 else torch.float32, device=z.device)
-    for start in range(0, len(z), step):
-        x[start : start + step] = (z[start : start + step].double() - mean) / spread
-    return x, mean, spread, total
+    dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
+    return _Scale(mean, torch.where(spread > 0, spread, 1.0), dtype), total
 
 
-def _row_numbers(x: Tensor, index: Tensor | None, total: int, add: SumRanks) -> Tensor:
+def _row_numbers(z: Tensor, index: Tensor | None, total: int, add: SumRanks) -> Tensor | None:
+    """The numbers, checked; None where all rows are here, in order."""
     if index is None:
         # every rank must come to the same verdict, or the others would wait for it for ever
-        alone = add(torch.tensor([float(0 < len(x) < total)], dtype=torch.float64, device=x.device))
+        alone = add(torch.tensor([float(0 < len(z) < total)], dtype=torch.float64, device=z.device))
         if float(alone) > 0:
             raise ArgumentError("index: expected the global row numbers, since rows lie on several ranks, got none")
-        return torch.arange(len(x), device=x.device)
-    index = index.to(x.device, torch.int64)
-    wrong = torch.tensor([float(index.shape != (len(x),))], dtype=torch.float64, device=x.device)
+        return None
+    index = index.to(z.device, torch.int64)
+    wrong = torch.tensor([float(index.shape != (len(z),))], dtype=torch.float64, device=z.device)
     number_sum = index.sum(dtype=torch.float64).view(1)
     found = add(torch.cat([wrong, number_sum]))
     expected = total * (total - 1) / 2
@@ -150,18 +219,21 @@ def _row_numbers(x: Tensor, index: Tensor | None, total: int, add: SumRanks) -> 
 
 
 def _shared_sample(
-    x: Tensor, index: Tensor, total: int, most: int, generator: torch.Generator, add: SumRanks
+    z: Tensor, index: Tensor | None, total: int, most: int, generator: torch.Generator, add: SumRanks
 ) -> Tensor:
-    """(S, Z) rows, one from each of S equal stretches of row numbers; the same on every rank."""
+    """(S, Z) float64 rows, one from each of S equal stretches of row numbers; the same on every rank."""
     size = min(total, most)
     edges = torch.arange(size + 1) * total // size
     drawn = torch.rand(size, dtype=torch.float64, generator=generator, device=generator.device).cpu()
-    picked = (edges[:-1] + (drawn * (edges[1:] - edges[:-1])).long()).to(x.device)
-    place = torch.searchsorted(picked, index).clamp_max_(size - 1)
-    mine = picked[place] == index
-    sample = torch.zeros(size, x.shape[1], dtype=torch.float64, device=x.device)
-    sample[place[mine]] = x[mine].double()
-    return add(sample).to(x.dtype)
+    picked = (edges[:-1] + (drawn * (edges[1:] - edges[:-1])).long()).to(z.device)
+    sample = torch.zeros(size, z.shape[1], dtype=torch.float64, device=z.device)
+    if index is None:
+        return add(z[picked].double() if len(z) else sample)
+    for rows in pieces(index):
+        place = torch.searchsorted(picked, index[rows]).clamp_max_(size - 1)
+        mine = picked[place] == index[rows]
+        sample[place[mine]] = z[rows][mine].double()
+    return add(sample)
 
 
 def _seed(sample: Tensor, k: int, restarts: int, generator: torch.Generator) -> Tensor:
@@ -289,11 +361,6 @@ def _fill_empty(sample: Tensor, centers: Tensor, empty: Tensor) -> Tensor:
 def _inertia(z: Tensor, centers: Tensor, labels: Tensor) -> Tensor:
     """Sum over local rows of the squared distance to their center, (1,) float64."""
     total = torch.zeros(1, dtype=torch.float64, device=z.device)
-    step = _rows_at_once(z.shape[1])
-    for start in range(0, len(z), step):
-        total += (z[start : start + step] - centers[labels[start : start + step]]).square_().sum()
+    for rows in pieces(z):
+        total += (z[rows] - centers[labels[rows]]).square_().sum()
     return total
-
-
-def _rows_at_once(width: int) -> int:
-    return max(1, (1 << 20) // width)

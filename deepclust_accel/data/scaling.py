@@ -17,6 +17,7 @@ from .source import DataSource, known_rows
 KINDS = ("none", "unit", "standard")
 
 _CHUNK_VALUES = 1 << 20  # 8 MiB of float64 at a time
+_FLOAT32_MOST = torch.finfo(torch.float32).max
 _FLOAT32_SAFE = 1e37  # below this a difference of two float32 numbers cannot overflow
 # dtypes whose every value is exact in float32
 _NARROW = {torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16, torch.uint16}
@@ -149,7 +150,7 @@ def check_finite(source: DataSource) -> tuple[float, float]:
         # torch has no aminmax for uint16, uint32, uint64
         smallest, largest = (chunk if chunk.is_floating_point() else chunk.double()).aminmax()
         low, high = min(low, float(smallest)), max(high, float(largest))
-        if not chunk.is_floating_point():
+        if max(abs(float(smallest)), abs(float(largest))) <= _FLOAT32_MOST:  # not of NaN, which both are where one is
             continue
         bad = ~chunk.to(torch.float32).isfinite()
         found = int(bad.count_nonzero())

@@ -15,6 +15,8 @@ from ..errors import DataError
 
 _AHEAD_BYTES = 64 << 20
 _CACHED_BYTES = 1 << 30  # maps up to this size are taken to stay in memory, where a thread would only be in the way
+_MIXED_BYTES = 4 << 30  # maps up to this size are shuffled as a whole
+_BLOCK_BYTES, _WINDOW_BYTES = 1 << 20, 512 << 20  # larger ones as blocks, so that the disk is not asked for single rows
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,15 @@ class ArraySource:
     """Rows of a NumPy array, memory map or tensor of rank 2 to 4, whose first axis counts rows.
 
     The array is referred to, never copied; ``array`` is the object that was given (for bool: a uint8 view of it,
-    for a tensor: detached), so a memory map stays one. ``take`` costs one gather of the asked rows.
+    for a tensor: detached), so a memory map stays one. ``take`` costs one gather of the asked rows. Maps of more than 4 GiB
+    are shuffled in blocks of 1 MiB, 512 of which are mixed at a time.
 
     Raises:
         DataError: Rank outside 2..4, no rows, no columns, or values that are not real numbers.
     """
 
     def __init__(self, array: np.ndarray | Tensor, *, name: str = "data"):
-        self.read_ahead = 0
+        self.read_ahead, self.blocks = 0, None
         if isinstance(array, Tensor):
             self.array = _checked_tensor(array, name)
             self._rows = self.array
@@ -104,6 +107,10 @@ class ArraySource:
             self._rows = self.array.view(np.ndarray)
             if isinstance(array, np.memmap) and array.nbytes > _CACHED_BYTES:
                 self.read_ahead = ahead_rows(array.nbytes // max(1, len(array)))
+            if isinstance(array, np.memmap) and array.nbytes > _MIXED_BYTES:
+                step = max(1, _BLOCK_BYTES * len(array) // array.nbytes)
+                starts = np.append(np.arange(0, len(array), step), len(array))
+                self.blocks = Blocks(starts, max(2, _WINDOW_BYTES // _BLOCK_BYTES))
         else:
             raise DataError(f"{name}: expected a NumPy array or a tensor, got {type(array).__name__}; convert it first")
         check_shape(tuple(self.array.shape), name)

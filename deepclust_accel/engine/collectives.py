@@ -51,14 +51,18 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
     for p in parameters:
         kinds.setdefault((p.dtype, p.device), []).append(p)
     for (dtype, device), group in kinds.items():
-        there = torch.tensor([p.grad is not None for p in group], dtype=dtype, device=device)
+        own = [p.grad is not None for p in group]
         flat = torch.cat(
-            [there, *(torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in group)]
+            [
+                torch.tensor(own, dtype=dtype, device=device),
+                *(torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in group),
+            ]
         )
         dist.all_reduce(flat)
         there, *parts = flat.split([len(group), *(p.numel() for p in group)])
-        for p, own, anywhere in zip(group, parts, there.tolist(), strict=True):
-            p.grad = own.view_as(p) / dist.get_world_size() if anywhere else None
+        anywhere = own if all(own) else there.tolist()  # only then is it worth waiting for a device
+        for p, part, needed in zip(group, parts, anywhere, strict=True):
+            p.grad = part.view_as(p) / dist.get_world_size() if needed else None
 
 
 def barrier() -> None:

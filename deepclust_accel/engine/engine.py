@@ -14,6 +14,7 @@ from deepclust_accel.data.loader import Loader
 from deepclust_accel.engine import collectives
 from deepclust_accel.engine.checkpoint import Checkpoint, Snapshot, pack, unpack
 from deepclust_accel.engine.interrupts import Interrupts
+from deepclust_accel.engine.meter import Meter
 from deepclust_accel.engine.monitor import History, Watcher
 from deepclust_accel.engine.pretrained import Pretrained, Taken, put, result_of
 from deepclust_accel.engine.run import Run
@@ -172,7 +173,7 @@ class Engine:
         return True
 
     def _epoch(self, stage: Train, index: int, epoch: int, optimizers: Mapping[str, torch.optim.Optimizer]) -> None:
-        run, begin = self._run, time.monotonic()
+        run, begin, meter = self._run, time.monotonic(), Meter()
         run.epoch = epoch
         run.reseed(index, epoch)
         for key, group in stage.groups.items():
@@ -183,7 +184,7 @@ class Engine:
             self._without_gradient(stage.before_epoch)
         self._method.train()
         with closing(run.epoch_batches(stage.batch_size, index, stage.needs_equal_shards)) as batches:
-            for batch in batches:
+            for batch in meter.batches(batches):
                 if stage.every is not None and run.step % stage.every.steps == 0:
                     self._without_gradient(stage.every.do)
                     self._method.train()
@@ -193,7 +194,8 @@ class Engine:
                 run.step += 1
                 self._watcher.step()
         means = self._take_log(stage, index)
-        record = {"stage": stage.name, "epoch": epoch, "seconds": round(time.monotonic() - begin, 4), **means}
+        seconds, machine = round(time.monotonic() - begin, 4), meter.read(run.device)
+        record = {"stage": stage.name, "epoch": epoch, "seconds": seconds, "machine": machine, **means}
         self._history.append(record)
         self._watcher.end_epoch(record)
 

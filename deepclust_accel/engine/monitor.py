@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
 from deepclust_accel.errors import OutputError
 
-__all__ = ["Bars", "History", "Lines", "Watcher", "watcher"]
+__all__ = ["Bars", "History", "Lines", "Watcher", "logged", "together", "watcher"]
 
 
 class History:
     """Records of finished epochs, kept in memory and appended to a JSONL file when one is given.
 
-    A record holds ``stage``, ``epoch`` (0-based), ``seconds`` and the mean of every logged term.
+    A record holds ``stage``, ``epoch`` (0-based), ``seconds``, ``machine`` (see :meth:`meter.Meter.read`) and the mean of
+    every logged term.
     """
 
     def __init__(self, path: Path | None = None):
@@ -67,6 +69,18 @@ class Watcher:
         """The run has ended, well or not; always the last call."""
 
 
+def together(*watchers: Watcher) -> Watcher:
+    """A watcher that tells all of these what it is told."""
+
+    def tell(name: str) -> Callable[..., None]:
+        return lambda *facts: [getattr(each, name)(*facts) for each in watchers]
+
+    both = Watcher()
+    for name in ("begin_stage", "reused", "step", "end_epoch", "end_stage", "close"):
+        setattr(both, name, tell(name))
+    return both
+
+
 class Lines(Watcher):
     """One line an epoch, for logs and pipes."""
 
@@ -87,7 +101,8 @@ class Lines(Watcher):
     def end_epoch(self, record: dict) -> None:
         """Print the means of the epoch."""
         self._say(
-            f"{self._label} epoch {record['epoch'] + 1}/{self._epochs}  {terms(record)}  {record['seconds']:.1f} s"
+            f"{self._label} epoch {record['epoch'] + 1}/{self._epochs}  {terms(record)}  {record['seconds']:.1f} s  "
+            f"{_machine(record)}"
         )
 
     def end_stage(self, seconds: float, health: dict) -> None:
@@ -138,10 +153,10 @@ class Bars(Watcher):
             self._progress.update(self._task, completed=self._done / self._steps)
 
     def end_epoch(self, record: dict) -> None:
-        """Show the loss of the epoch; the other terms are in the history."""
+        """Show the loss of the epoch and how it went; the other terms are in the history."""
         self._done = (record["epoch"] + 1) * self._steps
         losses = {name: value for name, value in record.items() if name.startswith("loss")}
-        self._progress.update(self._task, completed=record["epoch"] + 1, loss=terms(losses))
+        self._progress.update(self._task, completed=record["epoch"] + 1, loss=f"{terms(losses)}  {_machine(record)}")
 
     def end_stage(self, seconds: float, health: dict) -> None:
         """Complete the bar and leave it on the screen."""
@@ -164,5 +179,17 @@ def watcher(stream: TextIO | None, quiet: bool = False) -> Watcher:
 
 def terms(record: dict) -> str:
     """Return the logged terms of a record as short text."""
-    skip = ("stage", "epoch", "seconds")
-    return "  ".join(f"{name} {value:.4g}" for name, value in record.items() if name not in skip and value is not None)
+    return "  ".join(f"{name} {value:.4g}" for name, value in logged(record).items() if value is not None)
+
+
+def logged(record: dict) -> dict:
+    """The logged terms of a record, which equal runs have equal, without when and how they were found."""
+    return {name: value for name, value in record.items() if name not in ("stage", "epoch", "seconds", "machine")}
+
+
+def _machine(record: dict) -> str:
+    facts = record["machine"]
+    parts = [f"{facts['rows_per_second']:,.0f} rows/s", f"{facts['wait_share']:.0%} waiting for rows"]
+    held = (("memory", ""), ("device_memory", " on the device"))
+    parts += [f"{facts[name] / 2**20:,.0f} MiB{where}" for name, where in held if name in facts]
+    return "  ".join(parts)

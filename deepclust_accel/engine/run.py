@@ -7,10 +7,10 @@ from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from deepclust_accel.data.room import column_sums, room
 from deepclust_accel.engine import collectives
 from deepclust_accel.engine.seeding import derive_seed
 from deepclust_accel.engine.terms import Terms
@@ -100,22 +100,24 @@ class Run:
 
     def sample(self, count: int) -> Tensor:
         """(n, …) at most ``count`` rows, the same whenever and on whatever rank they are asked for; in row order."""
-        rows = np.random.default_rng(derive_seed(self._seed, "sample")).permutation(self.rows)[:count]
-        return self._loader.rows_at(np.sort(rows)).x
+        return self._loader.sample(count, derive_seed(self._seed, "sample")).x
 
     def count_steps(self, batch_size: int, equal_shards: bool) -> int:
         """How many batches an epoch has (engine)."""
         return self._loader.steps(batch_size, self.world_size, equal_shards)
 
     def collect(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """Apply ``function`` to the rows of every batch of this rank; (n_local, …), without gradient."""
+        """Apply ``function`` to the rows of every batch of this rank; (n_local, …), without gradient.
+
+        Many values (beyond 64 MiB, on the CPU) lie in a temporary file rather than in memory: go through them in pieces.
+        """
         first, last = self._loader.part(self.rank, self.world_size)
         filled, at = torch.empty(0), 0
         with torch.no_grad(), closing(self.batches()) as batches:
             for batch in batches:
                 values = function(batch.x)
                 if at == 0:  # one tensor for all rows: joining the batches at the end would need twice the memory
-                    filled = values.new_empty(last - first, *values.shape[1:])
+                    filled = room((last - first, *values.shape[1:]), values.dtype, values.device)
                 filled[at : at + len(values)] = values
                 at += len(values)
         return filled
@@ -140,7 +142,7 @@ class Run:
         """Mean over the rows of all ranks of values (n, …) of this rank's; no gradient."""
         if self.world_size == 1:
             return values.mean(0)
-        total = self.sum_ranks(values.double().sum(0)) / self.rows
+        total = self.sum_ranks(column_sums(values)) / self.rows
         return total.to(values.dtype)
 
     def sum_ranks(self, values: Tensor) -> Tensor:

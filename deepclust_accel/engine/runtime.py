@@ -39,7 +39,7 @@ class Runtime:
     def __init__(self, device: str = "auto", precision: str = "32-true"):
         if precision not in PRECISIONS:
             raise ArgumentError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
-        kind = _join(_device(device))
+        kind, self._precision = _join(_device(device)), precision
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Fabric advises on hardware that was not asked for
             logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
@@ -67,7 +67,9 @@ class Runtime:
         return self._fabric.device
 
     def networks(self, parts: dict[str, nn.Module]) -> SimpleNamespace:
-        """Wrap each part for training in the chosen precision."""
+        """Return the parts, on the device already, as a step calls them: in the chosen precision."""
+        if self._precision == "32-true":  # Fabric's wrapper would change nothing, and takes as long as a small layer
+            return SimpleNamespace(**parts)
         return SimpleNamespace(**{name: self._fabric.setup_module(part) for name, part in parts.items()})
 
     def optimizer(self, group: Group, parts: dict[str, nn.Module]) -> torch.optim.Optimizer:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepclust_accel.config import to_mapping
+from deepclust_accel.data.room import pieces
 from deepclust_accel.engine.run import Run
 from deepclust_accel.errors import ArgumentError
 from deepclust_accel.methods.base import DataSpec, Group, Method, Params, Train, param
@@ -24,6 +25,7 @@ __all__ = [
     "ReconstructionParams",
     "choose_decoder",
     "deviation",
+    "mean_square",
 ]
 
 
@@ -67,7 +69,16 @@ def deviation(codes: Tensor, run: Run) -> Tensor:
     """Standard deviation (Z,) of the codes (n, Z) of all ranks, around their mean."""
     if run.world_size == 1:
         return codes.std(0, unbiased=False)
-    return run.mean_rows((codes - run.mean_rows(codes)).square()).sqrt()
+    mean = run.mean_rows(codes)
+    return mean_square(codes, lambda rows: mean, run).sqrt()
+
+
+def mean_square(codes: Tensor, around: Callable[[slice], Tensor], run: Run) -> Tensor:
+    """Mean squared distance (Z,), per dimension, of the codes (n, Z) of all ranks from a point, or one for each row."""
+    total = codes.new_zeros(codes.shape[1], dtype=torch.float64)
+    for rows in pieces(codes):
+        total += (codes[rows] - around(rows)).square().sum(0, dtype=torch.float64)
+    return (run.sum_ranks(total) / run.rows).to(codes.dtype)
 
 
 _SHARED = ("_inputs", "_mean", "_reconstruct", "mean_squared_error")  # what pretraining depends on besides settings

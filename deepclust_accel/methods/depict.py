@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from deepclust_accel import ops
 from deepclust_accel.engine.run import Run
 from deepclust_accel.errors import ArgumentError
+from deepclust_accel.methods.autoencoder import mean_square
 from deepclust_accel.methods.base import DataSpec, Group, Method, MethodInfo, Pass, Stage, Train, param
 from deepclust_accel.methods.images import ImageParams, require_images
 from deepclust_accel.methods.initialization import INITIALIZER_HELP, first_clusters
@@ -149,7 +150,7 @@ class Depict(Method):
     def _init_head(self, run: Run) -> None:
         p, codes = self.params, run.collect(self.embed)
         centers, labels = first_clusters(codes, self.n_clusters, run, initializer=p.initializer, n_init=p.n_init)
-        within = (codes - centers[labels]).square().mean().clamp_min(1e-6)
+        within = mean_square(codes, lambda rows: centers[labels[rows]], run).mean().clamp_min(1e-6)
         self.centers.copy_(centers)
         self.head.weight.copy_(centers / within)  # the posterior of equal Gaussians at the centers
         self.head.bias.copy_(-0.5 * centers.square().sum(1) / within)

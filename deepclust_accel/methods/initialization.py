@@ -34,12 +34,12 @@ def first_clusters(codes: Tensor, k: int, run: Run, *, initializer: str, n_init:
         ArgumentError: no such clusterer, or options it does not take.
         TrainingError: it did not find K clusters.
 
-    Cost: k-means O(N K Z) an iteration and restart; scikit-learn's clusterers see all codes on one process.
+    Cost: k-means O(N K Z) an iteration and restart (beyond a million rows: of the best restart only);
+    scikit-learn's clusterers see all codes on one process.
     """
     if initializer == "kmeans":
-        found = kmeans(
-            codes, k, generator=run.shared_generator, n_init=n_init, sum_ranks=run.sum_ranks, index=run.row_numbers()
-        )
+        index = None if run.world_size == 1 else run.row_numbers()
+        found = kmeans(codes, k, generator=run.shared_generator, n_init=n_init, sum_ranks=run.sum_ranks, index=index)
         return found.centers, found.labels.to(codes.device)
     if run.world_size > 1:
         raise TrainingError(f"initializer: expected kmeans on {run.world_size} processes, got {initializer}; use one")

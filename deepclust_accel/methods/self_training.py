@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from deepclust_accel.data.room import pieces, room
 from deepclust_accel.engine.run import Run
 from deepclust_accel.methods.autoencoder import ReconstructionMethod, ReconstructionParams
 from deepclust_accel.methods.base import DataSpec, Every, Group, Pass, Stage, Train, param
@@ -70,11 +72,18 @@ class Targets(nn.Module):
         self.register_buffer("changed", torch.ones(()))
 
     def refresh(self, q: Tensor, run: Run, power: float = 2.0, balance: float = 1.0) -> None:
-        """Take targets and labels from the assignment (n, K) of this rank's rows; powers as in :func:`sharpen`."""
-        p = _of_all_rows(sharpen(q, run.sum_ranks(q.sum(0)), power, balance), run)
-        labels = _of_all_rows(q.argmax(1), run)
+        """Take targets and labels from the assignment (n, K) of this rank's rows; powers as in :func:`sharpen`.
+
+        ``q`` is overwritten.
+        """
+        frequency, labels = run.sum_ranks(q.sum(0)), room((len(q),), torch.int64, q.device)
+        for rows in pieces(q):
+            labels[rows] = q[rows].argmax(1)
+            q[rows] = sharpen(q[rows], frequency, power, balance)
+        p, labels = _of_all_rows(q, run), _of_all_rows(labels, run)
         if len(self.labels):
-            self.changed = (labels != self.labels).float().mean()
+            changed = sum(torch.count_nonzero(labels[rows] != self.labels[rows]) for rows in pieces(labels))
+            self.changed = (changed / len(labels)).to(self.changed.dtype)
         self.rows, self.labels = p, labels
 
     def settled(self, fraction: float) -> bool:
@@ -83,17 +92,21 @@ class Targets(nn.Module):
 
     def forget(self) -> None:
         """Drop everything."""
-        self.rows, self.labels, self.changed = self.rows[:0], self.labels[:0], torch.ones_like(self.changed)
+        self.rows, self.labels = (values.new_zeros(0, *values.shape[1:]) for values in (self.rows, self.labels))
+        self.changed = torch.ones_like(self.changed)
 
     def _load_from_state_dict(self, state, prefix, *rest) -> None:
         for name in ("rows", "labels"):  # however many rows there are
             if f"{prefix}{name}" in state:
-                setattr(self, name, getattr(self, name).new_empty(state[f"{prefix}{name}"].shape))
+                now = getattr(self, name)
+                setattr(self, name, room(state[f"{prefix}{name}"].shape, now.dtype, now.device))
         super()._load_from_state_dict(state, prefix, *rest)
 
 
 def _of_all_rows(values: Tensor, run: Run) -> Tensor:
     """Values of the rows of every rank, in row order, on every rank."""
+    if run.world_size == 1:
+        return values
     full = values.new_zeros(run.rows, *values.shape[1:])
     full[run.row_numbers()] = values
     return run.sum_ranks(full)
@@ -153,5 +166,5 @@ class SelfTrained(ReconstructionMethod):
         self.targets.refresh(run.collect(lambda x: self.assign(self.embed(x))), run)
         run.log(changed=self.targets.changed)
 
-    def _refine(self, nets, batch, run: Run) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def _refine(self, nets, batch, run: Run) -> Tensor: ...

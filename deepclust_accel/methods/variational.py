@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deepclust_accel.engine.run import Run
-from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams, deviation
+from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams, deviation, mean_square
 from deepclust_accel.methods.base import Group, param
 from deepclust_accel.methods.initialization import INITIALIZER_HELP, first_clusters
 from deepclust_accel.nn.mixture import DiagonalMixture
@@ -78,7 +78,7 @@ class VariationalMethod(AutoencoderMethod):
         self.mixture.mean.copy_(centers)
         self.mixture.set_from_clusters(codes, labels, run.sum_ranks)
         if p.posterior_share is not None:
-            within = run.mean_rows((codes - self.mixture.mean[labels]).square()).clamp_min(1e-6)
+            within = mean_square(codes, lambda rows: self.mixture.mean[labels[rows]], run).clamp_min(1e-6)
             head = self.log_variance.layers[0]
             head.weight.zero_()
             head.bias.copy_(torch.log(within * p.posterior_share))

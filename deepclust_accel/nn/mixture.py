@@ -12,6 +12,8 @@ from deepclust_accel import ops
 
 __all__ = ["DiagonalMixture"]
 
+_ROWS = 1 << 16  # handled together when the mixture is taken from clusters
+
 
 class DiagonalMixture(nn.Module):
     """p(c = k) = softmax(logits)_k and p(z | c = k) = N(mean_k, diag exp(log_variance_k)).
@@ -62,12 +64,16 @@ class DiagonalMixture(nn.Module):
 
         With ``sum_ranks``, of the rows of all ranks.
         """
-        one_hot = F.one_hot(labels, len(self.mean)).to(torch.float64)
-        counts = sum_ranks(one_hot.sum(0))[:, None]
+        k, rows = len(self.mean), list(zip(z.split(_ROWS), labels.split(_ROWS), strict=True))
+        sums = z.new_zeros(2, k, z.shape[1], dtype=torch.float64)
+        for some, own in rows:
+            sums[0] += F.one_hot(own, k).double().T @ some.double()
+        counts = sum_ranks(torch.bincount(labels, minlength=k).double())[:, None]
         there, held = counts[:, 0] > 0, counts.clamp_min(1)
-        mean = sum_ranks(one_hot.T @ z.double()) / held
+        mean = sum_ranks(sums[0]) / held
         self.mean[there] = mean[there].to(z.dtype)
-        away = (z.double() - mean[labels]).square()
-        variance = sum_ranks(one_hot.T @ away) / held
+        for some, own in rows:
+            sums[1] += F.one_hot(own, k).double().T @ (some.double() - mean[own]).square()
+        variance = sum_ranks(sums[1]) / held
         self.log_variance[there] = variance[there].clamp_min(floor).log().to(z.dtype)
         self.logits.copy_((held / counts.sum().clamp_min(1)).log()[:, 0])

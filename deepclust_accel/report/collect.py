@@ -14,6 +14,8 @@ from deepclust_accel.report.survey import Survey
 
 __all__ = ["write"]
 
+MOST_ROWS = 1 << 20
+
 
 def write(
     folder: Path,
@@ -39,18 +41,27 @@ def write(
     nearest = survey.nearest
     shown = np.where(nearest < 0, 0, nearest)
     examples = data.source.take(shown.reshape(-1)).float().numpy().reshape(*nearest.shape, *data.source.spec.shape)
+    counted = _counted(len(labels), survey.rows)
     content = ReportContent(
         run=record,
         history=history,
-        labels=np.asarray(labels),
-        confidence=np.asarray(probabilities).max(1),
-        sample=survey.rows,
+        labels=np.asarray(labels[counted]),
+        confidence=np.asarray(probabilities[counted].max(1)),
+        sample=np.searchsorted(counted, survey.rows) if isinstance(counted, np.ndarray) else survey.rows,
         embedding=survey.codes,
         examples=examples,
         example_rows=nearest,
-        truth=truth,
+        truth=None if truth is None else truth[counted],
         image_shape=data.image_shape,
+        drawn_from=len(labels) if isinstance(counted, np.ndarray) else None,
     )
     path = folder / "report.html"
     write_atomic(path, render(content).encode())
     return path
+
+
+def _counted(rows: int, shown: np.ndarray) -> np.ndarray | slice:
+    """The rows that the page counts, ascending: all, or of more than a million as many drawn at random, and those shown."""
+    if rows <= MOST_ROWS:
+        return slice(None)
+    return np.union1d(np.random.default_rng(0).integers(rows, size=MOST_ROWS), shown)

@@ -166,6 +166,8 @@ def _match(index: np.ndarray, labels: np.ndarray) -> dict[int, int]:
 
 def _remarks(content: ReportContent, facts: Facts, confidence: np.ndarray) -> list[tuple[bool, str]]:
     remarks, rows = [], facts.rows
+    if content.drawn_from is not None:
+        remarks.append((False, f"Counts and shares are of {rows:,} rows, drawn at random from {content.drawn_from:,}."))
     if facts.empty:
         shown = ", ".join(map(str, facts.empty[:20])) + (" …" if len(facts.empty) > 20 else "")
         verb = "is empty" if len(facts.empty) == 1 else "are empty"

@@ -1,11 +1,12 @@
 """Run folders that are used twice, at once, by hand or by mistake: one line each, and nothing lost."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import dcaccel, ok, refused
+from command_line import SMALL, dcaccel, ok, refused
 
 from deepclust_accel import runs
 from deepclust_accel.errors import OutputError
@@ -138,3 +139,36 @@ def test_help_keeps_its_brackets():
 def test_bench_looks_at_its_folder_first(tmp_path):
     (tmp_path / "file").write_text("")
     assert "expected a folder to write into" in refused("bench", "kernels", "--out", tmp_path / "file")
+
+
+def test_a_dry_run_writes_nothing_and_says_what_a_fit_takes(rows, finished, tmp_path):
+    def content(folder):
+        return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()}
+
+    def stands():
+        return [content(f) for f in (tmp_path, finished[0], rows)]
+
+    before, asked = stands(), ("fit", "dvae", rows / "x.npz", "-k", 2, "--dry-run", *SMALL)
+    found = json.loads(ok(*asked, "--json", "--out", tmp_path / "new", cwd=tmp_path).stdout)
+    text = ok(*asked, "--out", finished[0], "--overwrite", cwd=tmp_path).stdout
+    assert stands() == before and not (tmp_path / "new").exists()
+    assert found["schema"] == "deepclust_accel.forecast"
+    joint = next(s for s in found["stages"] if s["name"] == "joint")
+    assert (joint["rows"], joint["epochs"], joint["steps"]) == (120, 3, 3)
+    assert {"seconds", "memory", "longest", "largest", "device", "probe_seconds"} <= set(found)
+    assert "joint" in text and "nothing was written" in text
+
+
+def test_a_dry_run_needs_no_folder_and_forecasts_whole_runs_only(rows, tmp_path):
+    ok("fit", "kmeans", rows / "x.npy", "-k", 2, "--dry-run", cwd=tmp_path)
+    assert "--dry-run" in refused("fit", "kmeans", rows / "x.npy", "-k", 2, "--dry-run", "--resume", cwd=tmp_path)
+
+
+def test_a_dry_run_refuses_the_folder_that_the_fit_would(run, rows):
+    assert "--overwrite" in refused("fit", "kmeans", rows / "x.npy", "-k", 2, "--dry-run", "--out", run)
+
+
+def test_tensorboard_is_refused_before_anything_is_written(rows, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    asked = ("fit", "ae-kmeans", rows / "x.npy", "-k", 2, "--out", tmp_path / "r", "--tensorboard")
+    assert "deepclust-accel[tensorboard]" in refused(*asked) and not (tmp_path / "r").exists()

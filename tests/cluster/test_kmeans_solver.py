@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score
 
 from deepclust_accel.cluster import kmeans
+from deepclust_accel.data import room
 
 solver = importlib.import_module("deepclust_accel.cluster.kmeans")  # the module; the package exports the function
 
@@ -135,6 +136,26 @@ def test_ranks_agree_where_seeding_looks_at_a_sample(monkeypatch):
     shards, results = over_ranks(z, 7, 3)
     for shard, found in zip(shards, results, strict=True):
         assert torch.equal(found.labels, alone.labels[shard])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_of_very_many_rows_the_best_restart_of_a_sample_goes_on_over_all(monkeypatch, dtype):
+    """A fixed point of Lloyd's on all rows, the one that all restarts on all rows find, on any number of ranks."""
+    z, labels = blobs(rows=3000, spread=1.2)
+    z = z.to(dtype) + 100
+    exact = kmeans(z, 7, generator=generator())
+    monkeypatch.setattr(solver, "STREAMED_ROWS", 2000)
+    monkeypatch.setattr(solver, "TRIAL_ROWS", 500)
+    monkeypatch.setattr(room, "_PIECE_BYTES", 700 * z.element_size() * z.shape[1])
+    found = kmeans(z, 7, generator=generator(), tolerance=0.0)
+    assert found.inertia == pytest.approx(exact.inertia, rel=1e-4) and found.iterations > 1
+    distance = torch.cdist(z.double(), found.centers.double())
+    assert torch.equal(distance.argmin(1), found.labels)
+    means = torch.stack([z[found.labels == k].double().mean(0) for k in range(7)])
+    torch.testing.assert_close(found.centers.double(), means, rtol=1e-6, atol=1e-4)
+    shards, results = over_ranks(z, 7, 3, shuffled=True, tolerance=0.0)
+    for shard, ranked in zip(shards, results, strict=True):
+        assert torch.equal(ranked.labels, found.labels[shard])
 
 
 def test_a_rank_without_rows_takes_part():

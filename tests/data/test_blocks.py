@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from deepclust_accel.data import ArraySource, Loader, fingerprint
+from deepclust_accel.data import source as source_module
 from deepclust_accel.data.ahead import read_ahead
 from deepclust_accel.data.blocks import BlockSource, window_of
 from deepclust_accel.data.loader import shuffle_of
@@ -227,3 +228,22 @@ def test_two_iterations_at_once_share_a_source():
         seen = torch.cat([b.x for b in loader.sequential(batch_size=7)])
         np.testing.assert_array_equal(seen.numpy(), source.rows)
         np.testing.assert_array_equal(batch.x.numpy(), source.rows[batch.index.numpy()])
+
+
+def test_a_large_memory_map_is_mixed_in_blocks(tmp_path, monkeypatch):
+    """Every row once, and a batch of rows from the blocks of one window."""
+    monkeypatch.setattr(source_module, "_MIXED_BYTES", 7000)
+    monkeypatch.setattr(source_module, "_BLOCK_BYTES", 80)
+    monkeypatch.setattr(source_module, "_WINDOW_BYTES", 800)
+    values = np.arange(2000, dtype=np.float32).reshape(1000, 2)
+    np.save(tmp_path / "x.npy", values)
+    source = ArraySource(np.load(tmp_path / "x.npy", mmap_mode="r"))
+    assert source.blocks.window == 10 and np.diff(source.blocks.starts).max() == 10
+    batches = [b.index.numpy() for b in Loader(source, seed=0).epoch(stage=0, epoch=0, batch_size=100)]
+    assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(1000))
+    assert all(len(np.unique(rows // 10)) == 10 for rows in batches) and not np.array_equal(
+        batches[0], np.sort(batches[0])
+    )
+    assert ArraySource(np.load(tmp_path / "x.npy")).blocks is None
+    sample = Loader(source, seed=0).sample(100, 3).index.numpy()
+    assert len(np.unique(sample)) == 100 and len(np.unique(sample // 10)) <= 16

@@ -10,7 +10,7 @@ from toys import Autoencoder, StopAfter, loader
 
 from deepclust_accel.engine.checkpoint import Checkpoint, Snapshot
 from deepclust_accel.engine.engine import Engine
-from deepclust_accel.engine.monitor import History
+from deepclust_accel.engine.monitor import History, logged
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.seeding import isolated
 from deepclust_accel.errors import ResumeError, ResumeWarning
@@ -36,7 +36,7 @@ def same(a, b):
 
 
 def terms(records):
-    return [{k: v for k, v in r.items() if k != "seconds"} for r in records]
+    return [(r["stage"], r["epoch"], logged(r)) for r in records]
 
 
 def snapshots(folder):

@@ -14,6 +14,14 @@ from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.seeding import isolated
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Python's own handler, which is missing where a shell started the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Signals(Watcher):
     """Sends signals to this process in a step."""
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
+from standstill import Window
 
 from deepclust_accel import DeepClusterer, fitting
 from deepclust_accel.data import ArraySource, DataSpec
@@ -32,38 +33,6 @@ def build(k=4, rows=200, unit_range=True, **changes):
         return Dvae(DvaeParams(**{**SMALL, **changes}), k, DataSpec((64,), rows, unit_range))
 
 
-class Window:
-    """A run that stands still: fixed epoch and noise, and remembers what is logged."""
-
-    def __init__(self, rows, epoch=0):
-        self.world_size = 1
-        self.epoch, self.device, self.rows = epoch, torch.device("cpu"), rows
-        self.generator, self.shared_generator = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
-        self.logged = {}
-
-    def log(self, **values):
-        self.logged |= values
-
-    def collect(self, function):
-        with torch.no_grad():
-            return function(self.rows)
-
-    def per_row(self, draw, axis=0):
-        return draw(self.generator, len(self.rows))
-
-    def mean_rows(self, values):
-        return values.mean(0)
-
-    def over_ranks(self, loss):
-        return loss
-
-    def row_numbers(self):
-        return torch.arange(len(self.rows))
-
-    def sum_ranks(self, values):
-        return values
-
-
 def initialised(**changes):
     method, run = build(**changes), Window(torch.from_numpy(ROWS))
     with torch.no_grad():
@@ -74,7 +43,7 @@ def initialised(**changes):
 def joint_loss(method, x, epoch):
     run = Window(x, epoch)
     loss = method._joint(SimpleNamespace(**method.parts()), SimpleNamespace(x=x), run)
-    return loss.item(), {k: v.item() for k, v in run.logged.items()}
+    return loss.item(), run.logged
 
 
 @pytest.mark.parametrize("decoder", ["gaussian", "bernoulli"])
@@ -152,19 +121,19 @@ def test_rescaling_the_codes_changes_no_reconstruction():
 
 def test_measured_variance_is_the_mean_squared_residual_and_a_given_one_is_kept():
     method, run = initialised(code_scale=None)
-    residual = (torch.sigmoid(method.decoder(method.embed(run.rows))) - run.rows).square().mean()
+    residual = (torch.sigmoid(method.decoder(method.embed(run.x))) - run.x).square().mean()
     assert method.reconstruction_variance.item() == pytest.approx(residual.item(), rel=1e-4)
     assert initialised(reconstruction_variance=0.5)[0].reconstruction_variance.item() == 0.5
 
 
 def test_the_posterior_starts_narrow_inside_the_clusters():
     method, run = initialised(posterior_share=0.2)
-    codes = method.embed(run.rows)
+    codes = method.embed(run.x)
     labels = torch.cdist(codes, method.mixture.mean).argmin(1)
     within = torch.stack(
         [codes[labels == k].var(0, unbiased=False) * (labels == k).float().mean() for k in range(4)]
     ).sum(0)
-    hidden = method.encoder(run.rows, 0, 2)
+    hidden = method.encoder(run.x, 0, 2)
     assert torch.allclose(method.log_variance(hidden).exp(), (0.2 * within).expand(200, -1), rtol=1e-3)
 
 
@@ -240,10 +209,8 @@ def test_the_classifier_learns_the_k_means_labels():
     optimizer = torch.optim.Adam(method.classifier.parameters(), 1e-2)
     for _ in range(400):
         optimizer.zero_grad()
-        group.step(SimpleNamespace(**method.parts()), SimpleNamespace(x=run.rows), run).backward()
+        group.step(SimpleNamespace(**method.parts()), SimpleNamespace(x=run.x), run).backward()
         optimizer.step()
-    pseudo = torch.cdist(method.embed(run.rows), method.mixture.mean).argmin(1)
+    pseudo = torch.cdist(method.embed(run.x), method.mixture.mean).argmin(1)
     assert run.logged["agreement"] > 0.9
-    assert (
-        F.one_hot(method.assign(method.embed(run.rows)).argmax(1), 4)[torch.arange(200), pseudo].double().mean() > 0.9
-    )
+    assert F.one_hot(method.assign(method.embed(run.x)).argmax(1), 4)[torch.arange(200), pseudo].double().mean() > 0.9

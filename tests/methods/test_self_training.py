@@ -103,7 +103,7 @@ def test_dec_drops_the_decoder_and_idec_keeps_it():
 def test_refreshes_count_who_moved():
     targets, run = Targets(2), Window(torch.zeros(4, 1))
     first = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9]])
-    targets.refresh(first, run)
+    targets.refresh(first.clone(), run)
     assert float(targets.changed) == 1 and not targets.settled(0.5)
     targets.refresh(first[[0, 2, 2, 3]], run)
     assert float(targets.changed) == 0.25 and targets.settled(0.3) and not targets.settled(0.25)

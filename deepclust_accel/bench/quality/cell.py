@@ -57,9 +57,9 @@ def _fit_and_score(request: Request) -> dict[str, Any]:
     import torch
 
     from deepclust_accel import fitting, metrics, ops
-    from deepclust_accel.bench.memory import peak_so_far
     from deepclust_accel.config import from_mapping
     from deepclust_accel.data import open_data
+    from deepclust_accel.engine import memory
     from deepclust_accel.errors import DataError
     from deepclust_accel.methods import registry
 
@@ -81,7 +81,7 @@ def _fit_and_score(request: Request) -> dict[str, Any]:
         "clusters_used": len(set(labels.tolist())),
         "seconds": round(seconds, 2),
         "wall_seconds": round(wall_seconds, 2),
-        "peak_bytes": peak_so_far(),
+        "peak_bytes": memory.peak(),
         "rows": data.source.spec.rows,
         "n_clusters": data.n_clusters,
         "scaling": data.scaling,
