@@ -6,7 +6,8 @@
 
 namespace dcaccel::DCACCEL_ISA {
 
-// What differs between float and double. A number of `shift` size has its integer part in its last bits, so that adding
+// What differs between float and double. Bits are added as unsigned `words`: lanes out of range, which are replaced or not
+// used afterwards, may overflow. A number of `shift` size has its integer part in its last bits, so that adding
 // and taking it away rounds, and its bits, read as an integer, count.
 template <class T>
 struct Exponent;
@@ -14,7 +15,7 @@ template <>
 struct Exponent<float> {
   static constexpr float shift = 12582912.0f, ln2_high = 0.693359375f, ln2_low = -2.12194440055e-4f;
   static constexpr float lowest = -86.0f, highest = 88.0f;  // of exp, where the power of two is a normal number
-  using word = unsigned;
+  typedef unsigned words __attribute__((vector_size(DCACCEL_VECTOR_BYTES)));
   static constexpr int bits = 23, shift_bits = 0x4b400000, root_half_bits = 0x3f3504f3;
 };
 template <>
@@ -22,7 +23,7 @@ struct Exponent<double> {
   static constexpr double shift = 6755399441055744.0;
   static constexpr double ln2_high = 0.6931471805582987, ln2_low = 1.6465949582897081281e-12;
   static constexpr double lowest = -707.0, highest = 709.0;
-  using word = unsigned long long;
+  typedef unsigned long long words __attribute__((vector_size(DCACCEL_VECTOR_BYTES)));
   static constexpr long long bits = 52, shift_bits = 0x4338000000000000, root_half_bits = 0x3fe6a09e667f3bcd;
 };
 
@@ -41,8 +42,7 @@ template <class T>
 DC_HD Vec<T> exp(Vec<T> x) {
   using V = Vec<T>;
   using E = Exponent<T>;
-  // Unsigned, since the sum below overflows in lanes that the bounds replace afterwards.
-  typedef typename E::word Words __attribute__((vector_size(DCACCEL_VECTOR_BYTES)));
+  using Words = typename E::words;
   const V shifted = fma(x, V(T(1.442695040888963407)), V(E::shift)), n = shifted - V(E::shift);
   const V r = fma(n, V(-E::ln2_low), fma(n, V(-E::ln2_high), x));
   V p;
@@ -69,9 +69,9 @@ template <class T>
 DC_HD Vec<T> log(Vec<T> x, Vec<T> lost = Vec<T>(), Vec<T> inverse = Vec<T>()) {
   using V = Vec<T>;
   using E = Exponent<T>;
-  using Bits = typename V::mask;
-  const Bits e = (Bits(x.v) - E::root_half_bits) >> E::bits;
-  const V m = V::of(typename V::raw(Bits(x.v) - (e << E::bits)));
+  using Words = typename E::words;
+  const Words e = Words(typename V::mask(Words(x.v) - E::root_half_bits) >> E::bits);  // the sign goes along
+  const V m = V::of(typename V::raw(Words(x.v) - (e << E::bits)));
   const V n = V::of(typename V::raw(e + E::shift_bits)) - V(E::shift);
   const V s = V::of((m - V(T(1))).v / (m + V(T(1))).v), t = s * s;
   V r;
