@@ -107,9 +107,11 @@ def _of_all_rows(values: Tensor, run: Run) -> Tensor:
     """Values of the rows of every rank, in row order, on every rank."""
     if run.world_size == 1:
         return values
-    full = values.new_zeros(run.rows, *values.shape[1:])
+    full = room((run.rows, *values.shape[1:]), values.dtype, values.device).zero_()
     full[run.row_numbers()] = values
-    return run.sum_ranks(full)
+    for rows in pieces(full):
+        full[rows] = run.sum_ranks(full[rows])
+    return full
 
 
 class SelfTrained(ReconstructionMethod):
