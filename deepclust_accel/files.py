@@ -2,13 +2,16 @@
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from deepclust_accel.errors import OutputError
 
-__all__ = ["replacing", "sync_folder", "write_atomic"]
+__all__ = ["left_over", "replacing", "sweep", "sync_folder", "write_atomic"]
+
+_LEFT = re.compile(r"\.(.+\.)?\d+\.(tmp|probe)")
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -54,3 +57,15 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def left_over(path: Path) -> bool:
+    """Whether this is by its name what a process was writing when it was killed."""
+    return bool(_LEFT.fullmatch(path.name))
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes were writing."""
+    for path in folder.glob(".*"):
+        if left_over(path):
+            path.unlink()

@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -33,7 +32,7 @@ from deepclust_accel.config import from_mapping, to_mapping
 from deepclust_accel.data import DataSpec, Scaling
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.errors import OutputError, PluginError, ResumeError
-from deepclust_accel.files import write_atomic
+from deepclust_accel.files import left_over, sweep, write_atomic
 from deepclust_accel.fitting import Model, Settings
 from deepclust_accel.methods import registry
 
@@ -55,9 +54,6 @@ __all__ = [
 SCHEMA, VERSION = "deepclust_accel.run", 1
 RECORD, MODEL, HISTORY, CHECKPOINT = "run.json", "model.safetensors", "history.jsonl", "checkpoint"
 TENSORBOARD = "tensorboard"
-
-
-_LEFT = re.compile(r"\.(.+\.)?\d+\.(tmp|probe)")  # by a process that was killed while it wrote
 
 
 _NONE = type(None)
@@ -95,16 +91,13 @@ def claim(folder: Path, *, resume: bool = False, overwrite: bool = False, dry: b
             raise OutputError(
                 f"{folder}: expected an empty or new folder, got one with a {state} run; choose another --out, {advice}"
             )
-        elif (
-            folder.exists() and not record.exists() and any(p for p in folder.iterdir() if not _LEFT.fullmatch(p.name))
-        ):
+        elif folder.exists() and not record.exists() and any(not left_over(path) for path in folder.iterdir()):
             raise OutputError(
                 f"{folder}: expected an empty or new folder, got one with other files; choose another --out"
             )
         if dry:
             return
-        for left in [p for p in folder.glob(".*") if _LEFT.fullmatch(p.name)]:
-            left.unlink()
+        sweep(folder)
         _try_writing(folder)
     except OSError as cause:
         if isinstance(cause, OutputError):

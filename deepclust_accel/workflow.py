@@ -25,6 +25,7 @@ from deepclust_accel.engine.monitor import Watcher, together, watcher
 from deepclust_accel.engine.pretrained import Networks
 from deepclust_accel.engine.tensorboard import TensorBoard
 from deepclust_accel.errors import ArgumentError, DataError, DcaccelError, ResumeError
+from deepclust_accel.files import sweep
 from deepclust_accel.fitting import FitResult, Model, Settings
 from deepclust_accel.forecast import Forecast, forecast
 from deepclust_accel.pretrained import pretrained_from
@@ -285,6 +286,7 @@ def _complete(request: FitRequest) -> None:
     """Draw the page of a finished run if it was stopped before that, and drop its snapshots."""
     if not (request.out / "report.html").exists():
         redraw(request.out, request.data)
+        sweep(request.out)
     Checkpoint(request.out / runs.CHECKPOINT, {}).remove()
 
 

@@ -55,7 +55,7 @@ ALLOWED = {
     "pretrained": _FIT | {"runs"},
     "estimator": _FIT | {"fitting", "pretrained", "runs"},
     "forecast": _FIT | {"fitting", "health", "methods.base"},
-    "workflow": _FIT | {"fitting", "forecast", "pretrained", "runs", "metrics", "report"},
+    "workflow": _FIT | {"files", "fitting", "forecast", "pretrained", "runs", "metrics", "report"},
     "doctor": {"fitting", "ops", "errors", "methods.registry"},
     "cli": _FIT
     | {"cli", "fitting", "forecast", "metrics", "runs", "workflow", "bench", "doctor", "scaffold", "testing"},

@@ -147,8 +147,8 @@ class Checkpoint:
         return [path for *_, path in sorted(found, reverse=True)]
 
     def _unfinished(self) -> list[Path]:
-        """What killed processes were writing."""
-        return [*self.folder.glob(_WRITING), *self.folder.glob(f".{_WRITING}.*.tmp")]
+        """What killed processes were writing; safetensors, too, writes into a file of another name first."""
+        return [path for name in (_WRITING, f".{_WRITING}.*.tmp", ".tmp*") for path in self.folder.glob(name)]
 
 
 def _checksum(path: Path) -> str:

@@ -183,6 +183,7 @@ def test_the_last_two_snapshots_are_kept_and_removal_leaves_nothing(tmp_path):
     for epoch in range(8, 12):  # where the order of the numbers is not that of their digits
         if epoch > 8:
             (tmp_path / "snap" / f".snapshot.unnamed.{epoch}.tmp").touch()  # a process was killed while writing
+            (tmp_path / "snap" / f".tmpAb3{epoch}").touch()  # in the midst of safetensors
         checkpoint.save(Snapshot(0, epoch, tensors={"x": torch.full((2,), float(epoch))}))
     assert [p.name[:19] for p in sorted((tmp_path / "snap").iterdir())] == [
         "snapshot-000-000010",
