@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-import numpy as np
 import torch
 
 from deepclust_accel.data import DataSource, Loader, Rows
+from deepclust_accel.data.rows import draw_rows
 from deepclust_accel.engine import memory
 from deepclust_accel.engine.engine import Engine
 from deepclust_accel.engine.monitor import Watcher
@@ -104,7 +104,7 @@ def forecast(
     sizes = [rows] if largest == rows else [largest // SHRINK, largest]
     seen = []
     for size in sizes:
-        part = source if size == rows else Rows(source, _some_rows(source, size))
+        part = source if size == rows else Rows(source, draw_rows(source, size, settings.seed))
         loader = _Brief(part, seed=settings.seed, scaling=scaling, device=runtime.device)
         method, clock.seen = build(settings, replace(spec, rows=size)), []
         plan = [clock.cut(stage, loader) for stage in method.plan()]
@@ -199,15 +199,6 @@ class _Brief(Loader):
     def steps(self, batch_size: int, world_size: int = 1, equal_shards: bool = False) -> int:
         """At most ``STEPS``."""
         return min(STEPS, super().steps(batch_size, world_size, equal_shards))
-
-
-def _some_rows(source: DataSource, count: int) -> np.ndarray:
-    """Numbers (count,) of rows from all over the source, in order; of whole blocks where it has such."""
-    rows, blocks = source.spec.rows, getattr(source, "blocks", None)
-    if blocks is None:
-        return np.sort(np.random.default_rng(0).permutation(rows)[:count])
-    order = np.random.default_rng(0).permutation(len(blocks.starts) - 1)
-    return np.sort(np.concatenate([np.arange(*blocks.starts[b : b + 2]) for b in order])[:count])
 
 
 def _expect(stage: Stage, loader: Loader, sizes: Sequence[int], seen: Sequence[_Seen]) -> StageForecast:

@@ -8,7 +8,6 @@ import pytest
 from deepclust_accel import fitting, forecast
 from deepclust_accel.config import from_mapping
 from deepclust_accel.data import ArraySource
-from deepclust_accel.data.source import Blocks
 from deepclust_accel.engine.monitor import Watcher
 from deepclust_accel.methods import registry
 
@@ -72,15 +71,6 @@ def test_what_all_rows_take_follows_from_two_parts():
     assert forecast._power([7.0], [40], 40) == 7.0
     assert forecast._line([100, 130], [10, 40], 400) == 490
     assert forecast._line([130, 100], [10, 40], 400) == 100 and forecast._line([None, None], [1, 2], 3) is None
-
-
-def test_rows_of_a_part_are_whole_blocks_where_there_are_blocks():
-    source = ArraySource(X)
-    everywhere = forecast._some_rows(source, 50)
-    assert len(set(everywhere)) == 50 and (np.diff(everywhere) > 0).all()
-    source.blocks = Blocks(np.arange(0, 301, 30), 2)
-    rows = forecast._some_rows(source, 60)
-    assert len(rows) == 60 and len(set(rows // 30)) == 2
 
 
 def test_stages_that_a_run_replaces_take_no_steps():

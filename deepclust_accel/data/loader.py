@@ -16,10 +16,9 @@ import torch
 
 from ..errors import ArgumentError, DataError
 from .ahead import read_ahead
+from .rows import draw_rows
 from .scaling import Scaling
 from .source import Batch, DataSource, known_rows
-
-_SAMPLE_BLOCKS = 16
 
 
 class Loader:
@@ -171,15 +170,8 @@ class Loader:
                 yield self._batch(place, x)
 
     def sample(self, count: int, seed: int) -> Batch:
-        """At most ``count`` rows drawn without replacement, in row order; of a source in blocks, from 16 of the blocks."""
-        generator, blocks, rows = np.random.default_rng(seed), getattr(self.source, "blocks", None), np.arange(0)
-        if blocks is not None:
-            chosen = generator.permutation(len(blocks.starts) - 1)[:_SAMPLE_BLOCKS]
-            rows = np.concatenate([np.arange(*blocks.starts[b : b + 2]) for b in chosen])
-        if len(rows) < min(count, self.rows):  # not in blocks, or the blocks are small
-            rows = self.rows
-        size = rows if isinstance(rows, int) else len(rows)
-        index = np.sort(generator.choice(rows, min(count, size), replace=False, shuffle=False))
+        """The scaled rows that :func:`~deepclust_accel.data.rows.draw_rows` draws, on the device."""
+        index = draw_rows(self.source, count, seed)
         return self._batch(_Place(index), self.source.take(index))
 
     def _batch(self, place: _Place, x: torch.Tensor) -> Batch:

@@ -15,6 +15,7 @@ from deepclust_accel.data import source as source_module
 from deepclust_accel.data.ahead import read_ahead
 from deepclust_accel.data.blocks import BlockSource, window_of
 from deepclust_accel.data.loader import shuffle_of
+from deepclust_accel.data.rows import draw_rows
 from deepclust_accel.engine.engine import Engine
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.stage import Group, Train
@@ -247,3 +248,7 @@ def test_a_large_memory_map_is_mixed_in_blocks(tmp_path, monkeypatch):
     assert ArraySource(np.load(tmp_path / "x.npy")).blocks is None
     sample = Loader(source, seed=0).sample(100, 3).index.numpy()
     assert len(np.unique(sample)) == 100 and len(np.unique(sample // 10)) <= 16
+    for count in (1, 160, 161, 1000, 2000):
+        drawn = draw_rows(source, count, 0)
+        assert len(drawn) == min(count, 1000) and (np.diff(drawn) > 0).all()
+        assert len(np.unique(drawn // 10)) <= max(16, -(-count // 10))

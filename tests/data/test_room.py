@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ def small(monkeypatch, tmp_path):
 
 
 def mapped(folder):
-    return str(folder) in open("/proc/self/maps").read()
+    return str(folder) in Path("/proc/self/maps").read_text()
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="maps are read from /proc")
