@@ -1,4 +1,4 @@
-"""Cluster data larger than memory and watch what it costs: anonymous memory, time and labels, from disk and from memory.
+"""Cluster data that do not fit into memory and watch what it costs: anonymous memory and time.
 
     python bench/large_data.py --rows 40000000 --folder /big/disk --out bench/results/large_data.json
 
@@ -88,7 +88,7 @@ def job(method: str, data: str, folder: Path, rows: int) -> dict:
     found.unlink()
     return {
         "method": method,
-        "data": Path(data.split("::")[0]).suffix,
+        "data": Path(data).suffix,
         "rows": rows,
         "fit": fit | {"stages": record["seconds"]},
         "predict": predict,
