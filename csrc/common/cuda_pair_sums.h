@@ -53,4 +53,13 @@ static __global__ void centre_kernel(Packed<T> rows, const T* shifts) {
   if (shift != T(0)) rows.at(i / kTile<T>, f)[i % kTile<T>] -= shift;
 }
 
+// `to` = the rows `start`, start + 1, ... of `from`, from a tile's first lane on and with zeros behind the last. One
+// thread a row, blockIdx.y is the feature.
+template <class T>
+static __global__ void take_rows_kernel(Packed<T> from, int64_t start, Packed<T> to) {
+  const int64_t i = global_thread(), f = blockIdx.y, row = start + i;
+  if (i >= to.tiles() * kTile<T>) return;
+  to.at(i / kTile<T>, f)[i % kTile<T>] = i < to.n ? from.at(row / kTile<T>, f)[row % kTile<T>] : T(0);
+}
+
 }  // namespace dcaccel::cuda

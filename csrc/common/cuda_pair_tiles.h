@@ -1,11 +1,13 @@
 // Building blocks of CUDA kernels over all pairs of rows, on rows packed in tiles (tile.h).
 //
 // A block of 128 threads owns one tile of rows and sweeps a range of column tiles; a thread holds a register block of
-// pairs, two 16-byte vectors of columns by one of rows. Column tiles are streamed through two buffers in shared memory
-// by cp.async. A tile comes in parts: first the features that rows and columns are paired on, `kChunk` at a time at
-// most, so that any number of features fits; then those that the pair values are contracted with. Sums over columns
-// stay in registers for `kFlushTiles` tiles and go from there into sums in double, which the block alone writes: no
-// atomics, and an order of summation that depends on the sizes only.
+// pairs, two 16-byte vectors of columns by one of rows. The columns are all rows; the row tiles are those of the rows
+// whose sums are wanted, `own`: all of them, or the ones from `start` on that a process owns, in tiles of their own.
+// Column tiles are streamed through two buffers in shared memory by cp.async. A tile comes in parts: first the features
+// that rows and columns are paired on, `kChunk` at a time at most, so that any number of features fits; then those that
+// the pair values are contracted with. Sums over columns stay in registers for `kFlushTiles` tiles and go from there
+// into sums in double, which the block alone writes: no atomics, and an order of summation that depends on the sizes
+// only.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include "cuda_compat.h"
@@ -38,10 +40,10 @@ using Block = T[kRows<T>][kColumns<T>];
 template <class T>
 using Buffers = T[kParts][2 * kChunk * kTile<T>];
 
-// The parts that a range of columns is split into for more blocks than there are row tiles; a function of N alone. Each
+// The parts that the columns are split into for more blocks than there are own tiles; a function of sizes alone. Each
 // has its own sums: at most 2048 tiles of them, or one set.
-inline int64_t column_splits(int64_t tiles) {
-  const int64_t wanted = (kWantedBlocks + tiles - 1) / tiles, most = tiles < kMaxSplits ? tiles : kMaxSplits;
+inline int64_t column_splits(int64_t own_tiles, int64_t tiles) {
+  const int64_t wanted = (kWantedBlocks + own_tiles - 1) / own_tiles, most = tiles < kMaxSplits ? tiles : kMaxSplits;
   return wanted < most ? wanted : most;
 }
 
@@ -58,6 +60,23 @@ template <class T>
 DC_DEVICE int column_of(int c) {  // the two vectors are half a tile apart, so that a load has no bank conflicts
   return c / kVector<T> * (kTile<T> / 2) + first_column<T>() + c % kVector<T>;
 }
+
+// Which pairs of a tile count: columns that exist, and not a row with itself.
+template <class T>
+struct Counts {
+  int columns, itself;  // the first column that does not exist; the one where row 0 meets itself, kTile<T> for none
+
+  // Of own tile i, whose row 0 is row start + i kTile<T>, with column tile j of n rows.
+  DC_DEVICE Counts(int64_t n, int64_t start, int64_t i, int64_t j) {
+    const int64_t left = n - j * kTile<T>, offset = start + (i - j) * kTile<T>;
+    columns = int(left < kTile<T> ? left : kTile<T>);
+    itself = int(offset > -kTile<T> && offset < kTile<T> ? offset : kTile<T>);
+  }
+  DC_DEVICE bool all() const { return columns == kTile<T> && itself == kTile<T>; }
+  DC_DEVICE bool operator()(int r, int c) const {
+    return column_of<T>(c) < columns && column_of<T>(c) != first_row<T>() + r + itself;
+  }
+};
 
 template <class T>
 DC_DEVICE void load_rows(const T* feature, T (&to)[kRows<T>]) {
@@ -178,18 +197,18 @@ DC_DEVICE void fetch(const T* from, int count, T* to) {
   }
 }
 
-// Calls, for every column tile j of [begin, end), body.start(), then body.pair(x, y, from, to) for parts of the
+// Calls, for every column tile j of [begin, end), body.clear(), then body.pair(x, y, from, to) for parts of the
 // `paired` features, then body.finish(j, columns). x, y and columns are in shared memory: features of the row tile,
-// features of the column tile, and what body.fetch_columns(j, to) put there. body.paired(tile) is where the paired
-// features lie.
+// features of the column tile, and what body.fetch_columns(j, to) put there. body.paired_rows() and
+// body.paired_columns(j) are where the paired features lie.
 template <class T, class Body>
-DC_DEVICE void sweep(Body& body, int64_t row_tile, int64_t begin, int64_t end, int paired, Buffers<T>& buffers) {
+DC_DEVICE void sweep(Body& body, int64_t begin, int64_t end, int paired, Buffers<T>& buffers) {
   const int chunks = (paired + kChunk - 1) / kChunk, chunk = (paired + chunks - 1) / chunks;
   const auto fetch_part = [&](int64_t j, int part, T* to) {
     if (part < chunks) {
       const int from = part * chunk, count = from + chunk < paired ? chunk : paired - from;
-      fetch(body.paired(row_tile) + int64_t(from) * kTile<T>, count, to);
-      fetch(body.paired(j) + int64_t(from) * kTile<T>, count, to + kChunk * kTile<T>);
+      fetch(body.paired_rows() + int64_t(from) * kTile<T>, count, to);
+      fetch(body.paired_columns(j) + int64_t(from) * kTile<T>, count, to + kChunk * kTile<T>);
     } else {
       body.fetch_columns(j, to);
     }
@@ -198,7 +217,7 @@ DC_DEVICE void sweep(Body& body, int64_t row_tile, int64_t begin, int64_t end, i
   fetch_part(begin, 0, buffers[0]);
   __pipeline_commit();
   for (int64_t j = begin; j < end; ++j) {
-    body.start();
+    body.clear();
     for (int part = 0; part <= chunks; ++part, buffer ^= 1) {
       const bool last = part == chunks;
       __pipeline_wait_prior(0);

@@ -1,272 +1,20 @@
-// t_similarity on CUDA: the passes over all pairs, and the launches.
-//
-// A block owns a tile of rows and gathers over the columns, as in wasserstein_similarity/cuda.cu. Pairs i = j are left
-// out and known exactly. A block of the pull pass contracts with features of z or of e, never both, and so computes one
-// of S^z and S^e; more features than a chunk take several blocks, each of which computes the distances anew.
+// t_similarity on CUDA: the launches, for all rows at once and for those that a process owns.
 // SPDX-License-Identifier: Apache-2.0
-#include "../common/cuda_pair_tiles.h"
-#include "cuda_rows.h"
+#include "cuda_passes.h"
 
 namespace dcaccel::t_similarity {
 namespace {
-
-// What all passes have in common: the place of a block, and x and y of its pairs.
-template <class T>
-struct Pass {
-  Rows<T> rows;
-  Constants<T> c;
-  int64_t tile, begin, end;
-  Block<T> x, y;
-
-  DC_DEVICE Pass(const Rows<T>& rows_, const Constants<T>& c_)
-      : rows(rows_),
-        c(c_),
-        tile(blockIdx.x),
-        begin(rows_.tiles() * blockIdx.y / gridDim.y),
-        end(rows_.tiles() * (blockIdx.y + 1) / gridDim.y) {}
-  DC_DEVICE const T* paired(int64_t j) const { return rows.z(j); }
-  DC_DEVICE void start() { fill(x, T(0)), fill(y, T(0)); }
-  DC_DEVICE void pair(const T* row, const T* column, int from, int to) {  // z and e lie one behind the other
-    const int border = int(rows.d), middle = to < border ? to : (from > border ? from : border);
-    add_part(row, column, middle - from, x);
-    add_part(row + (middle - from) * kTile<T>, column + (middle - from) * kTile<T>, to - middle, y);
-  }
-  DC_DEVICE bool flushes(int64_t j) const { return (j - begin) % kFlushTiles == kFlushTiles - 1 || j + 1 == end; }
-
- private:
-  // A power of 50 makes of every error of x a fifty times larger one of p~, so a sum is put aside after every part.
-  static DC_DEVICE void add_part(const T* row, const T* column, int features, Block<T>& to) {
-    if (features <= 0) return;
-    Block<T> part;
-    fill(part, T(0));
-    add_squared_distances(row, column, features, part);
-    each([&](int r, int k) { to[r][k] += part[r][k]; });
-  }
-
- protected:
-  template <class Body>
-  static DC_DEVICE void each(const Body& body) {
-#pragma unroll
-    for (int r = 0; r < kRows<T>; ++r)
-#pragma unroll
-      for (int k = 0; k < kColumns<T>; ++k) body(r, k);
-  }
-  DC_DEVICE Student<T> student_z(int r, int k) const {
-    return Student<T>(x[r][k] * c.inverse_a, c.power_a);
-  }
-  DC_DEVICE Student<T> student_e(int r, int k) const {
-    return Student<T>(y[r][k] * c.inverse_b, c.power_b);
-  }
-  // Moves the pairs of column tile j that do not count, those behind the last row and a row with itself, so far apart that
-  // what they add is lost in the rounding of a sum, which is one at least, and their S is zero.
-  DC_DEVICE void part_others(int64_t j) {
-    const int64_t left = rows.n - j * kTile<T>;
-    const auto part = [&](int r, int k) { x[r][k] = y[r][k] = sizeof(T) == 4 ? T(1e38) : T(1e300); };
-    if (left < kTile<T>) each([&](int r, int k) { if (column_of<T>(k) >= int(left)) part(r, k); });
-    if (j == tile) each([&](int r, int k) { if (column_of<T>(k) == first_row<T>() + r) part(r, k); });
-  }
-};
-
-// The least x and y of every row.
-template <class T>
-struct NearestPass : Pass<T> {
-  T least[2][kRows<T>];
-
-  DC_DEVICE NearestPass(const Rows<T>& rows, const Constants<T>& c) : Pass<T>(rows, c) {
-    for (int r = 0; r < kRows<T>; ++r) least[0][r] = least[1][r] = T(__builtin_huge_val());
-  }
-  DC_DEVICE void fetch_columns(int64_t, T*) const {}
-  DC_DEVICE void finish(int64_t j, const T*) {
-    this->part_others(j);
-    this->each([&](int r, int k) {
-      const T x = this->x[r][k] * this->c.inverse_a, y = this->y[r][k] * this->c.inverse_b;
-      least[0][r] = x < least[0][r] ? x : least[0][r];
-      least[1][r] = y < least[1][r] ? y : least[1][r];
-    });
-  }
-  // [split][tile][2][kTile]
-  DC_DEVICE void write(T* out) {
-    out += (int64_t(blockIdx.y) * this->rows.tiles() + this->tile) * 2 * kTile<T>;
-    for (int which = 0; which < 2; ++which)
-      for (int r = 0; r < kRows<T>; ++r) {
-        T x = least[which][r];
-        for (int step = kColumnThreads / 2; step > 0; step /= 2) {
-          const T other = __shfl_xor_sync(kAllLanes, x, step);
-          x = other < x ? other : x;
-        }
-        if (int(threadIdx.x) % kColumnThreads == 0) out[which * kTile<T> + first_row<T>() + r] = x;
-      }
-  }
-};
-
-// Sums of p~, q~ and p~ lq, relative to the shifts of the row, or to those of all rows.
-template <class T, bool Unit>
-struct LossPass : Pass<T> {
-  PairSums<T> out;
-  T shift_z[kRows<T>], shift_e[kRows<T>];
-  ColumnSums<T, 2> sums;
-  bool first = true;
-
-  DC_DEVICE LossPass(const Rows<T>& rows, const Constants<T>& c, const PairSums<T>& out_) : Pass<T>(rows, c), out(out_) {
-    sums.clear();
-#pragma unroll
-    for (int r = 0; r < kRows<T>; ++r) {
-      const int at = first_row<T>() + r;
-      shift_z[r] = c.by_rows ? rows.of_row(this->tile, kShiftZ)[at] : c.shifts[kShiftZ];
-      shift_e[r] = c.by_rows ? rows.of_row(this->tile, kShiftE)[at] : c.shifts[kShiftE];
-    }
-  }
-  DC_DEVICE void fetch_columns(int64_t, T*) const {}
-  DC_DEVICE void finish(int64_t j, const T*) {
-    this->part_others(j);
-    this->each([&](int r, int k) {
-      const Student<T> z = this->student_z(r, k), e = this->student_e(r, k);
-      const T p = exp_negative(z.log - shift_z[r]);
-      sums.values[0][r] += p, sums.values[1][r] += Unit ? e.inverse : exp_negative(e.log - shift_e[r]);
-      sums.values[2][r] = fma(p, e.log, sums.values[2][r]);
-    });
-    if (!this->flushes(j)) return;
-    sums.flush(out.at(blockIdx.y, this->tile, 0), 0, 3, first);
-    first = false;
-  }
-};
-
-// What the blocks of the pull pass contract with: chunks of the features of z, if wanted, then of e.
-struct Sides {
-  int64_t d, width;  // 0 if not wanted
-
-  DC_HD int64_t features() const { return (d ? 1 + d : 0) + (width ? 1 + width : 0); }
-  DC_HD int64_t first_of_e() const { return d ? 1 + d : 0; }
-};
-
-// Sums of S and of S u.
-template <class T, int F, bool ByRows>
-struct PullPass : Pass<T> {
-  PairSums<T> out;
-  Sides sides;
-  ColumnSums<T, F> sums;
-  bool first = true;
-
-  DC_DEVICE PullPass(const Rows<T>& rows, const Constants<T>& c, const PairSums<T>& out_, Sides sides_)
-      : Pass<T>(rows, c), out(out_), sides(sides_) {
-    sums.clear();
-  }
-  // The chunk: of which side, its first feature there, and how many. Computed when they are needed: registers are scarce.
-  DC_DEVICE int chunks_of_z() const { return int((sides.d + F - 1) / F); }
-  DC_DEVICE bool of_e() const { return int(blockIdx.z) >= chunks_of_z(); }
-  DC_DEVICE int from() const { return (int(blockIdx.z) - (of_e() ? chunks_of_z() : 0)) * F; }
-  DC_DEVICE int count() const {
-    const int left = int(of_e() ? sides.width : sides.d) - from();
-    return left < F ? left : F;
-  }
-  DC_DEVICE void fetch_columns(int64_t j, T* to) const {
-    fetch(this->rows.of_row(j, 0), kOfRow, to);
-    fetch(this->rows.at(j, from() + (of_e() ? this->rows.d : 0)), count(), to + kOfRow * kTile<T>);
-  }
-
-  // x = value(r, k, and two numbers of the row and of the column: one of the row, of the column, the other ...).
-  // `columns` are the numbers of the column's rows.
-  template <class Value>
-  DC_DEVICE void replace(const T* columns, int one, int other, const Value& value) {
-    T row[2][kRows<T>], column[2][kColumns<T>];
-    load_rows(this->rows.of_row(this->tile, one), row[0]), load_rows(this->rows.of_row(this->tile, other), row[1]);
-    load_columns(columns + one * kTile<T>, column[0]), load_columns(columns + other * kTile<T>, column[1]);
-    this->each([&](int r, int k) { this->x[r][k] = value(r, k, row[0][r], column[0][k], row[1][r], column[1][k]); });
-  }
-
-  // S^z in place of x.
-  DC_DEVICE void pull_of_z(const T* columns) {
-    if constexpr (ByRows) {
-      T shift[kRows<T>], shift_j[kColumns<T>];
-      load_rows(this->rows.of_row(this->tile, kShiftZ), shift), load_columns(columns + kShiftZ * kTile<T>, shift_j);
-      replace(columns, kMean, kOverP, [&](int r, int k, T mean, T mean_j, T over, T over_j) {
-        const Student<T> z = this->student_z(r, k), e = this->student_e(r, k);
-        const T p_i = exp_negative(z.log - shift[r]) * over, p_j = exp_negative(z.log - shift_j[k]) * over_j;
-        return pull_z_of_rows(z.inverse, p_i, p_j, e.log, mean, mean_j);
-      });
-    } else {
-      const T shift = this->c.shifts[kShiftZ];
-      replace(columns, kMean, kOverP, [&](int r, int k, T mean, T mean_j, T over, T over_j) {
-        const Student<T> z = this->student_z(r, k), e = this->student_e(r, k);
-        return pull_z(z.inverse, exp_negative(z.log - shift), e.log, over + over_j, mean + mean_j);
-      });
-    }
-  }
-
-  // S^e in place of x.
-  template <bool Unit>
-  DC_DEVICE void pull_of_e(const T* columns) {
-    if constexpr (ByRows) {  // one half after the other, so that fewer numbers are in registers
-      replace(columns, kShiftZ, kOverP, [&](int r, int k, T shift, T shift_j, T over, T over_j) {
-        const T lp = this->student_z(r, k).log;
-        return exp_negative(lp - shift) * over + exp_negative(lp - shift_j) * over_j;
-      });
-      replace(columns, kShiftE, kOverQ, [&](int r, int k, T shift, T shift_j, T over, T over_j) {
-        const Student<T> e = this->student_e(r, k);
-        const T q_i = exp_negative(e.log - shift) * over, q_j = exp_negative(e.log - shift_j) * over_j;
-        return pull_e_of_rows(e.inverse, this->x[r][k], T(0), q_i, q_j);
-      });
-    } else {
-      const T shift_z = this->c.shifts[kShiftZ], shift_e = this->c.shifts[kShiftE];
-      replace(columns, kOverQ, kOverP, [&](int r, int k, T over_q, T over_q_j, T over_p, T over_p_j) {
-        const T p = exp_negative(this->student_z(r, k).log - shift_z);
-        const Student<T> e = this->student_e(r, k);
-        const T q = Unit ? e.inverse : exp_negative(e.log - shift_e);
-        return pull_e(e.inverse, p, q, over_p + over_p_j, over_q + over_q_j);
-      });
-    }
-  }
-
-  DC_DEVICE void finish(int64_t j, const T* columns) {
-    this->part_others(j);
-    if (!of_e())
-      pull_of_z(columns);
-    else if (this->c.unit)
-      pull_of_e<true>(columns);
-    else
-      pull_of_e<false>(columns);
-    this->each([&](int r, int k) { sums.values[0][r] += this->x[r][k]; });
-    sums.contract(this->x, columns + kOfRow * kTile<T>);
-    if (!this->flushes(j)) return;
-    const int64_t base = of_e() ? sides.first_of_e() : 0;
-    sums.flush(out.at(blockIdx.y, this->tile, base + from()), from() > 0, 1 + count(), first);
-    first = false;
-  }
-};
-
-// Grid: row tiles x splits of the columns (x chunks of F features).
-template <class T>
-__global__ void __launch_bounds__(kThreads, 3) nearest_kernel(Rows<T> rows, Constants<T> c, T* least) {
-  DC_SHARED(Buffers<T>, buffers, [1]);
-  NearestPass<T> pass(rows, c);
-  sweep<T>(pass, pass.tile, pass.begin, pass.end, int(rows.d + rows.width), buffers[0]);
-  pass.write(least);
-}
-
-template <class T, bool Unit>
-__global__ void __launch_bounds__(kThreads, 3) loss_kernel(Rows<T> rows, Constants<T> c, PairSums<T> out) {
-  DC_SHARED(Buffers<T>, buffers, [1]);
-  LossPass<T, Unit> pass(rows, c, out);
-  sweep<T>(pass, pass.tile, pass.begin, pass.end, int(rows.d + rows.width), buffers[0]);
-}
-
-template <class T, int F, bool ByRows>
-__global__ void __launch_bounds__(kThreads, 2)
-    pull_kernel(Rows<T> rows, Constants<T> c, PairSums<T> out, Sides sides) {
-  DC_SHARED(Buffers<T>, buffers, [1]);
-  PullPass<T, F, ByRows> pass(rows, c, out, sides);
-  sweep<T>(pass, pass.tile, pass.begin, pass.end, int(rows.d + rows.width), buffers[0]);
-}
 
 template <class T>
 Rows<T> rows_of(Sizes s, T* state) {
   return {{s.n, s.d + s.width + kOfRow, state}, s.d, s.width};
 }
 
+// Of `own` rows against all.
 template <class T>
-PairSums<T> sums_of(Sizes s, int64_t features, double* values) {
-  const int64_t tiles = (s.n + kTile<T> - 1) / kTile<T>;
-  return {values, tiles, features - 1, column_splits(tiles)};
+PairSums<T> sums_of(int64_t own, int64_t n, int64_t features, double* values) {
+  const int64_t own_tiles = (own + kTile<T> - 1) / kTile<T>, tiles = (n + kTile<T> - 1) / kTile<T>;
+  return {values, own_tiles, features - 1, column_splits(own_tiles, tiles)};
 }
 
 template <class T>
@@ -275,7 +23,38 @@ int64_t size_of(const PairSums<T>& sums) {
 }
 
 int64_t size_of_sums(Sizes s, int64_t features, bool single) {
-  return single ? size_of(sums_of<float>(s, features, nullptr)) : size_of(sums_of<double>(s, features, nullptr));
+  return single ? size_of(sums_of<float>(s.n, s.n, features, nullptr))
+                : size_of(sums_of<double>(s.n, s.n, features, nullptr));
+}
+
+// What is given in tiles, z and e centred.
+template <class T>
+void pack(const Given<T>& given, const Rows<T>& rows, T* shifts, T* centres, CUstream_st* stream) {
+  const unsigned row_blocks = blocks(rows.tiles() * kTile<T>, kThreads), features = unsigned(rows.d + rows.width);
+  DC_LAUNCH((pack_kernel<T>), dim3(row_blocks, features + kOfRow), dim3(kThreads), 0, stream, given, rows, shifts);
+  DC_LAUNCH((columns_kernel<T>), dim3(features), dim3(kReduceThreads), 0, stream, rows, centres);
+  DC_LAUNCH((centre_kernel<T>), dim3(row_blocks, features), dim3(kThreads), 0, stream, rows, centres);
+}
+
+// Sums of p~, q~ and p~ lq of own rows.
+template <class T>
+void sum_pairs(const Rows<T>& rows, const Rows<T>& own, int64_t start, const Constants<T>& c, const PairSums<T>& sums,
+               CUstream_st* stream) {
+  const dim3 pairs(unsigned(sums.tiles), unsigned(sums.splits)), block(kThreads);
+  if (c.unit) {
+    DC_LAUNCH((loss_kernel<T, true>), pairs, block, 0, stream, rows, own, start, c, sums);
+  } else {
+    DC_LAUNCH((loss_kernel<T, false>), pairs, block, 0, stream, rows, own, start, c, sums);
+  }
+}
+
+// Shifts of own rows, from the nearest. `least`: 2 numbers a row and split.
+template <class T>
+void find_shifts(const Rows<T>& rows, const Rows<T>& own, int64_t start, const Constants<T>& c, int64_t splits,
+                 T* least, CUstream_st* stream) {
+  const dim3 pairs(unsigned(own.tiles()), unsigned(splits)), each(blocks(own.tiles() * kTile<T>, kThreads), 2);
+  DC_LAUNCH((nearest_kernel<T>), pairs, dim3(kThreads), 0, stream, rows, own, start, c, least);
+  DC_LAUNCH((shifts_kernel<T>), each, dim3(kThreads), 0, stream, own, c, least, splits);
 }
 
 // The smallest of the register blocks that serves: chunks of 10 features, or of 25.
@@ -283,6 +62,57 @@ template <class Launch>
 void by_features(int64_t features, const Launch& launch) {
   features <= 10 ? launch.template operator()<10>() : launch.template operator()<25>();
 }
+
+// Sums of S and of S u of own rows.
+template <class T>
+void pull_pairs(const Rows<T>& rows, const Rows<T>& own, int64_t start, const Constants<T>& c, const PairSums<T>& sums,
+                Sides sides, CUstream_st* stream) {
+  by_features(sides.d > sides.width ? sides.d : sides.width, [&]<int F>() {
+    const int64_t chunks = (sides.d + F - 1) / F + (sides.width + F - 1) / F;
+    const dim3 grid(unsigned(sums.tiles), unsigned(sums.splits), unsigned(chunks)), block(kThreads);
+    if (c.shift_of_row()) {
+      DC_LAUNCH((pull_kernel<T, F, true>), grid, block, 0, stream, rows, own, start, c, sums, sides);
+    } else {
+      DC_LAUNCH((pull_kernel<T, F, false>), grid, block, 0, stream, rows, own, start, c, sums, sides);
+    }
+  });
+}
+
+// Gradients of own rows from the sums; `grad` may be null, which is 1.
+template <class T>
+void write_gradients(const Rows<T>& own, const PairSums<T>& sums, Sides sides, Options options, const T* grad, T* g_z,
+                     T* g_e, CUstream_st* stream) {
+  const auto write = [&](int64_t first, int64_t from, int64_t columns, double dof, T* out) {
+    DC_LAUNCH((row_gradient_kernel<T>), dim3(blocks(own.n * columns, kThreads)), dim3(kThreads), 0, stream, own, sums,
+              first, from, columns, (dof + 1) / dof, grad, out);
+  };
+  if (g_z) write(0, 0, own.d, options.dof_z, g_z);
+  if (g_e) write(own.d, sides.first_of_e(), own.width, options.dof_e, g_e);
+}
+
+// The rows of all processes, then those of this one, sums over pairs of so many features, the shared shifts, and the
+// shifts of features.
+template <class T>
+struct Shard {
+  Rows<T> rows, own;
+  PairSums<T> sums;
+  Constants<T> c;
+
+  Shard(Sizes s, Options options, Own o, int64_t features, const Given<T>& given, double* memory, CUstream_st* stream)
+      : rows(rows_of(s, reinterpret_cast<T*>(memory))),
+        own(rows_of({o.count, s.d, s.width}, rows.at(rows.tiles(), 0))),
+        sums(sums_of<T>(o.count, s.n, features, reinterpret_cast<double*>(own.at(own.tiles(), 0)))),
+        c(options, reinterpret_cast<T*>(sums.values + size_of(sums))) {
+    const dim3 taken(blocks(own.tiles() * kTile<T>, kThreads), unsigned(own.features));
+    pack(given, rows, c.shifts, c.shifts + 2, stream);
+    DC_LAUNCH((take_rows_kernel<T>), taken, dim3(kThreads), 0, stream, rows, o.start, own);
+  }
+  static int64_t scratch(Sizes s, Own o, int64_t features) {
+    const int64_t tiles = (s.n + kTile<T> - 1) / kTile<T> + (o.count + kTile<T> - 1) / kTile<T>;
+    const int64_t rows = tiles * kTile<T> * (s.d + s.width + kOfRow) * int64_t(sizeof(T)) / int64_t(sizeof(double));
+    return rows + size_of(sums_of<T>(o.count, s.n, features, nullptr)) + 2 + s.d + s.width;
+  }
+};
 
 }  // namespace
 
@@ -297,26 +127,16 @@ int64_t gradients_scratch_cuda(Sizes s, bool single, bool need_z, bool need_e) {
 template <class T>
 int loss_cuda(Sizes s, Options options, View<T> z, View<T> e, T* loss, T* state, double* scratch, CUstream_st* stream) {
   const Rows<T> rows = rows_of(s, state);
-  const Constants<T> c(options, state, state_size(s.n, s.d, s.width));
-  const PairSums<T> sums = sums_of<T>(s, 3, scratch);
-  T* const centres = reinterpret_cast<T*>(scratch + size_of(sums));
-  T* const least = reinterpret_cast<T*>(scratch);
-  const unsigned row_blocks = blocks(rows.tiles() * kTile<T>, kThreads), features = unsigned(s.d + s.width);
-  const dim3 block(kThreads), one(kReduceThreads), pairs(unsigned(sums.tiles), unsigned(sums.splits));
-  DC_LAUNCH((pack_kernel<T>), dim3(row_blocks, features + kOfRow), block, 0, stream, z, e, rows, c.shifts);
-  DC_LAUNCH((columns_kernel<T>), dim3(features), one, 0, stream, rows, centres);
-  DC_LAUNCH((centre_kernel<T>), dim3(row_blocks, features), block, 0, stream, rows, centres);
+  const Constants<T> c(options, state + state_size(s.n, s.d, s.width) - 2);
+  const PairSums<T> sums = sums_of<T>(s.n, s.n, 3, scratch);
+  const dim3 one(kReduceThreads);
+  pack({z, e}, rows, c.shifts, reinterpret_cast<T*>(scratch + size_of(sums)), stream);
   if (!options.diagonal) {
-    DC_LAUNCH((nearest_kernel<T>), pairs, block, 0, stream, rows, c, least);
-    DC_LAUNCH((shifts_kernel<T>), dim3(row_blocks, 2), block, 0, stream, rows, c, least, sums.splits);
+    find_shifts(rows, rows, 0, c, sums.splits, reinterpret_cast<T*>(scratch), stream);
     DC_LAUNCH((shared_shifts_kernel<T>), dim3(1), one, 0, stream, rows, c);
   }
-  if (c.unit) {
-    DC_LAUNCH((loss_kernel<T, true>), pairs, block, 0, stream, rows, c, sums);
-  } else {
-    DC_LAUNCH((loss_kernel<T, false>), pairs, block, 0, stream, rows, c, sums);
-  }
-  DC_LAUNCH((finish_rows_kernel<T>), dim3(row_blocks), block, 0, stream, rows, sums, c);
+  sum_pairs(rows, rows, 0, c, sums, stream);
+  DC_LAUNCH((finish_rows_kernel<T>), dim3(blocks(s.n, kThreads)), dim3(kThreads), 0, stream, rows, sums, c);
   DC_LAUNCH((finish_kernel<T>), dim3(1), one, 0, stream, rows, sums, c, loss);
   return int(cudaGetLastError());
 }
@@ -326,25 +146,51 @@ int gradients_cuda(Sizes s, Options options, const T* state, const T* grad, T* g
                    CUstream_st* stream) {
   const Sides sides{g_z ? s.d : 0, g_e ? s.width : 0};
   if (!sides.features()) return 0;
-  const Rows<T> rows = rows_of(s, const_cast<T*>(state));  // nothing is written to it
-  const Constants<T> c(options, const_cast<T*>(state), state_size(s.n, s.d, s.width));
-  const PairSums<T> sums = sums_of<T>(s, sides.features(), scratch);
-  const dim3 block(kThreads);
-  by_features(sides.d > sides.width ? sides.d : sides.width, [&]<int F>() {
-    const int64_t chunks = (sides.d + F - 1) / F + (sides.width + F - 1) / F;
-    const dim3 grid(unsigned(sums.tiles), unsigned(sums.splits), unsigned(chunks));
-    if (options.by_rows && !options.diagonal) {
-      DC_LAUNCH((pull_kernel<T, F, true>), grid, block, 0, stream, rows, c, sums, sides);
-    } else {
-      DC_LAUNCH((pull_kernel<T, F, false>), grid, block, 0, stream, rows, c, sums, sides);
-    }
-  });
-  const auto write = [&](int64_t first, int64_t from, int64_t columns, double dof, T* out) {
-    DC_LAUNCH((row_gradient_kernel<T>), dim3(blocks(s.n * columns, kThreads)), block, 0, stream, rows, sums, first,
-              from, columns, (dof + 1) / dof, grad, out);
-  };
-  if (g_z) write(0, 0, s.d, options.dof_z, g_z);
-  if (g_e) write(s.d, sides.first_of_e(), s.width, options.dof_e, g_e);
+  T* const kept = const_cast<T*>(state);  // nothing is written to it
+  const Rows<T> rows = rows_of(s, kept);
+  const PairSums<T> sums = sums_of<T>(s.n, s.n, sides.features(), scratch);
+  pull_pairs(rows, rows, 0, Constants<T>(options, kept + state_size(s.n, s.d, s.width) - 2), sums, sides, stream);
+  write_gradients(rows, sums, sides, options, grad, g_z, g_e, stream);
+  return int(cudaGetLastError());
+}
+
+int64_t own_sums_scratch_cuda(Sizes s, Own own, bool single) {
+  return single ? Shard<float>::scratch(s, own, 3) : Shard<double>::scratch(s, own, 3);
+}
+
+int64_t own_pull_scratch_cuda(Sizes s, Own own, bool single) {
+  const int64_t features = 2 + s.d + s.width;
+  return single ? Shard<float>::scratch(s, own, features) : Shard<double>::scratch(s, own, features);
+}
+
+template <class T>
+int own_nearest_cuda(Sizes s, Options options, Own own, View<T> z, View<T> e, T* out, double* scratch,
+                     CUstream_st* stream) {
+  const Shard<T> shard(s, options, own, 3, {z, e}, scratch, stream);
+  find_shifts(shard.rows, shard.own, own.start, shard.c, shard.sums.splits, reinterpret_cast<T*>(shard.sums.values),
+              stream);
+  DC_LAUNCH((own_shifts_kernel<T>), dim3(blocks(own.count, kThreads), 2), dim3(kThreads), 0, stream, shard.own, out);
+  return int(cudaGetLastError());
+}
+
+template <class T>
+int own_sums_cuda(Sizes s, Options options, Own own, View<T> z, View<T> e, View<T> numbers, double shift_z,
+                  double shift_e, double* out, double* scratch, CUstream_st* stream) {
+  const Shard<T> shard(s, options, own, 3, {z, e, numbers, 2, T(shift_z), T(shift_e)}, scratch, stream);
+  sum_pairs(shard.rows, shard.own, own.start, shard.c, shard.sums, stream);
+  DC_LAUNCH((own_sums_kernel<T>), dim3(blocks(own.count, kThreads), 3), dim3(kThreads), 0, stream, shard.own,
+            shard.sums, shard.c, out);
+  return int(cudaGetLastError());
+}
+
+template <class T>
+int own_pull_cuda(Sizes s, Options options, Own own, View<T> z, View<T> e, View<T> numbers, double shift_z,
+                  double shift_e, T* g_z, T* g_e, double* scratch, CUstream_st* stream) {
+  const Sides sides{s.d, s.width};
+  const Given<T> given{z, e, numbers, kOfRow, T(shift_z), T(shift_e)};
+  const Shard<T> shard(s, options, own, sides.features(), given, scratch, stream);
+  pull_pairs(shard.rows, shard.own, own.start, shard.c, shard.sums, sides, stream);
+  write_gradients<T>(shard.own, shard.sums, sides, options, nullptr, g_z, g_e, stream);
   return int(cudaGetLastError());
 }
 
@@ -353,5 +199,17 @@ template int loss_cuda<double>(Sizes, Options, View<double>, View<double>, doubl
 template int gradients_cuda<float>(Sizes, Options, const float*, const float*, float*, float*, double*, CUstream_st*);
 template int gradients_cuda<double>(Sizes, Options, const double*, const double*, double*, double*, double*,
                                     CUstream_st*);
+template int own_nearest_cuda<float>(Sizes, Options, Own, View<float>, View<float>, float*, double*,
+                                     CUstream_st*);
+template int own_sums_cuda<float>(Sizes, Options, Own, View<float>, View<float>, View<float>, double, double,
+                                  double*, double*, CUstream_st*);
+template int own_pull_cuda<float>(Sizes, Options, Own, View<float>, View<float>, View<float>, double, double,
+                                  float*, float*, double*, CUstream_st*);
+template int own_nearest_cuda<double>(Sizes, Options, Own, View<double>, View<double>, double*, double*,
+                                      CUstream_st*);
+template int own_sums_cuda<double>(Sizes, Options, Own, View<double>, View<double>, View<double>, double, double,
+                                   double*, double*, CUstream_st*);
+template int own_pull_cuda<double>(Sizes, Options, Own, View<double>, View<double>, View<double>, double, double,
+                                   double*, double*, double*, CUstream_st*);
 
 }  // namespace dcaccel::t_similarity

@@ -22,7 +22,7 @@ struct Constants {
   bool by_rows, diagonal, unit;              // unit: q~ = 1 / (1 + y) as it is (b = 1, no shift for each row)
   T* shifts;                                 // the two shared ones
 
-  Constants(Options o, T* state, int64_t size)
+  Constants(Options o, T* shared)
       : inverse_a(T(1 / o.dof_z)),
         power_a(T((o.dof_z + 1) / 2)),
         inverse_b(T(1 / o.dof_e)),
@@ -30,18 +30,27 @@ struct Constants {
         by_rows(o.by_rows),
         diagonal(o.diagonal),
         unit(o.dof_e == 1 && (o.diagonal || !o.by_rows)),
-        shifts(state + size - 2) {}
+        shifts(shared) {}
+  DC_HD bool shift_of_row() const { return by_rows && !diagonal; }
 };
 
-// z and e in tiles, zero behind row n, and zeros for the numbers of a row. One thread a row; blockIdx.y is the feature.
+// What the passes are given: features, the first `count` numbers of every row, and the shared shifts.
 template <class T>
-__global__ void pack_kernel(View<T> z, View<T> e, Rows<T> rows, T* shifts) {
-  const int64_t i = global_thread(), f = blockIdx.y;
-  if (i < 2 && f == 0) shifts[i] = T(0);
+struct Given {
+  View<T> z, e, numbers = {};
+  int64_t count = 0;
+  T shift_z = 0, shift_e = 0;
+};
+
+// All of it in tiles, zero behind row n and where there is no number. One thread a row; blockIdx.y is the feature.
+template <class T>
+__global__ void pack_kernel(Given<T> given, Rows<T> rows, T* shifts) {
+  const int64_t i = global_thread(), f = blockIdx.y, both = rows.d + rows.width;
+  if (i < 2 && f == 0) shifts[i] = i == kShiftZ ? given.shift_z : given.shift_e;
   if (i >= rows.tiles() * kTile<T>) return;
-  const View<T> from = f < rows.d ? z : e;
-  const int64_t column = f < rows.d ? f : f - rows.d;
-  const bool there = i < rows.n && f < rows.d + rows.width;
+  const View<T> from = f < rows.d ? given.z : f < both ? given.e : given.numbers;
+  const int64_t column = f < rows.d ? f : f < both ? f - rows.d : f - both;
+  const bool there = i < rows.n && f < both + given.count;
   rows.at(i / kTile<T>, f)[i % kTile<T>] =
       there ? from.data[i * from.row_stride + column * from.column_stride] : T(0);
 }
@@ -98,6 +107,21 @@ __global__ void finish_rows_kernel(Rows<T> rows, PairSums<T> sums, Constants<T> 
   }
 }
 
+// One thread a row, blockIdx.y is kShiftZ or kShiftE. out: (own rows, 2).
+template <class T>
+__global__ void own_shifts_kernel(Rows<T> own, T* out) {
+  const int64_t i = global_thread(), which = blockIdx.y;
+  if (i < own.n) out[i * 2 + which] = own.of_row(i / kTile<T>, int(which))[i % kTile<T>];
+}
+
+// One thread a row, blockIdx.y is one of the sums of p~, q~ and p~ lq: over splits, with the pair of the row and
+// itself. out: (own rows, 3).
+template <class T>
+__global__ void own_sums_kernel(Rows<T> own, PairSums<T> sums, Constants<T> c, double* out) {
+  const int64_t i = global_thread(), sum = blockIdx.y;
+  if (i < own.n) out[i * 3 + sum] = sums.total(i / kTile<T>, sum, i % kTile<T>) + (c.diagonal && sum < 2 ? 1 : 0);
+}
+
 // One block: the loss; "global": the numbers of the rows, which are the same for all.
 template <class T>
 __global__ void finish_kernel(Rows<T> rows, PairSums<T> sums, Constants<T> c, T* loss) {
@@ -117,7 +141,7 @@ __global__ void finish_kernel(Rows<T> rows, PairSums<T> sums, Constants<T> c, T*
 }
 
 // One thread a number of the gradient: factor * grad * (total u - pulled) for features of u from `first` on, whose sums
-// begin at `from` with the total.
+// begin at `from` with the total. grad is 1 if it is null.
 template <class T>
 __global__ void row_gradient_kernel(Rows<T> rows, PairSums<T> sums, int64_t first, int64_t from, int64_t columns,
                                     double factor, const T* grad, T* out) {
@@ -126,7 +150,7 @@ __global__ void row_gradient_kernel(Rows<T> rows, PairSums<T> sums, int64_t firs
   const int64_t tile = i / kTile<T>, lane = i % kTile<T>;
   const double u = rows.at(tile, first + column)[lane];
   const double total = sums.total(tile, from, lane), pulled = sums.total(tile, from + 1 + column, lane);
-  out[at] = T(factor * double(*grad) * (total * u - pulled));
+  out[at] = T(factor * (grad ? double(*grad) : 1.0) * (total * u - pulled));
 }
 
 }  // namespace

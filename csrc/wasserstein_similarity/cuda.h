@@ -29,4 +29,23 @@ template <class T>
 int gradients_cuda(Sizes sizes, const T* state, const T* grad, T* g_mu, T* g_sigma, T* g_gamma, double* scratch,
                    CUstream_st* stream);
 
+// The distributed form: of the n rows, which several processes hold, this one owns `count` from `start` on.
+struct Own {
+  int64_t start, count;
+};
+
+// Doubles of scratch memory, O(n (z + k)).
+int64_t own_sums_scratch_cuda(Sizes sizes, Own own, bool single);
+int64_t own_pull_scratch_cuda(Sizes sizes, Own own, bool single);
+
+// out: (count, 1 + k), sum_j exp(q_ij) and sum_j q_ij gamma_j of the own rows i over all rows j.
+template <class T>
+int own_sums_cuda(Sizes sizes, Own own, View<T> mu, View<T> sigma, View<T> gamma, double* out, double* scratch,
+                  CUstream_st* stream);
+
+// out: (count, 2 z), dloss/du / c of the own rows, from r_i / Z_i of all rows and the sizes of the clusters.
+template <class T>
+int own_pull_cuda(Sizes sizes, Own own, View<T> mu, View<T> sigma, View<T> gamma, const double* share,
+                  const double* size, T* out, double* scratch, CUstream_st* stream);
+
 }  // namespace dcaccel::wasserstein_similarity

@@ -58,10 +58,46 @@ std::tuple<Tensor, Tensor, Tensor> wasserstein_similarity_bwd_cuda(Tensor mu, Te
   return run(mu, gamma, state, grad, rows, need_mu, need_sigma, need_gamma);
 }
 
+Own own_of(const Tensor& mu, const Tensor& sigma, const Tensor& gamma, int64_t start, int64_t count) {
+  expect_pairs(mu, sigma, gamma);
+  expect(mu.size(1) == sigma.size(1) && start >= 0 && count >= 1 && start + count <= mu.size(0));
+  return {start, count};
+}
+
+Tensor own_sums(Tensor mu, Tensor sigma, Tensor gamma, int64_t start, int64_t count) {
+  const Own own = own_of(mu, sigma, gamma, start, count);
+  return with_type(mu, [&]<class T>() {
+    const Sizes sizes = sizes_of(mu, gamma, false);
+    const Launch launch(mu);
+    const Tensor out = empty<double>(mu, {count, 1 + sizes.k}),
+                 scratch = empty<double>(mu, {own_sums_scratch_cuda(sizes, own, sizeof(T) == 4)});
+    launch.check(own_sums_cuda<T>(sizes, own, view<T>(mu), view<T>(sigma), view<T>(gamma), data<double>(out),
+                                  data<double>(scratch), launch.stream()));
+    return out;
+  });
+}
+
+Tensor own_pull(Tensor mu, Tensor sigma, Tensor gamma, Tensor share, Tensor size, int64_t start, int64_t count) {
+  const Own own = own_of(mu, sigma, gamma, start, count);
+  expect(share.numel() == mu.size(0) && size.numel() == gamma.size(1) && share.is_contiguous() && size.is_contiguous());
+  expect(share.scalar_type() == ScalarType::Double && size.scalar_type() == ScalarType::Double);
+  return with_type(mu, [&]<class T>() {
+    const Sizes sizes = sizes_of(mu, gamma, false);
+    const Launch launch(mu);
+    const Tensor out = empty<T>(mu, {count, 2 * sizes.z}),
+                 scratch = empty<double>(mu, {own_pull_scratch_cuda(sizes, own, sizeof(T) == 4)});
+    launch.check(own_pull_cuda<T>(sizes, own, view<T>(mu), view<T>(sigma), view<T>(gamma), const_data<double>(share),
+                                  const_data<double>(size), data<T>(out), data<double>(scratch), launch.stream()));
+    return out;
+  });
+}
+
 }  // namespace
 }  // namespace dcaccel::wasserstein_similarity
 
 DC_CUDA_LIBRARY_IMPL(m) {
   m.impl("wasserstein_similarity", TORCH_BOX(&dcaccel::wasserstein_similarity::wasserstein_similarity_cuda));
   m.impl("wasserstein_similarity_bwd", TORCH_BOX(&dcaccel::wasserstein_similarity::wasserstein_similarity_bwd_cuda));
+  m.impl("wasserstein_similarity_own_sums", TORCH_BOX(&dcaccel::wasserstein_similarity::own_sums));
+  m.impl("wasserstein_similarity_own_pull", TORCH_BOX(&dcaccel::wasserstein_similarity::own_pull));
 }

@@ -1,5 +1,6 @@
 // The kernels of wasserstein_similarity that go over rows, not over pairs: packing and centring before the loss pass,
-// the closed forms of rows and clusters after it, gradients after the pull pass. All O(n (z + k)); sums in double.
+// the closed forms of rows and clusters after it, gradients after the pull pass; own rows and what a process hands to
+// the others. All O(n (z + k)); sums in double.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include "../common/cuda_pair_sums.h"
@@ -95,8 +96,28 @@ __global__ void slopes_kernel(Rows<T> rows, PairSums<T> sums, const Cluster* clu
   a = T(double(a) * sqrt(2 / own.size));
 }
 
-// One thread a number of the gradient: scale * grad * dloss/du / c. `first` is the feature of u that column 0 of the
-// gradient belongs to, `from` the feature of the sums.
+// One thread a row, blockIdx.y 0: the sum over j of exp(q_ij); 1 + k: R_ik. Both with the diagonal, which the pass left
+// out. out: (own rows, 1 + k).
+template <class T>
+__global__ void own_sums_kernel(Rows<T> own, PairSums<T> sums, double* out) {
+  const int64_t i = global_thread(), feature = blockIdx.y, tile = i / kTile<T>, lane = i % kTile<T>;
+  if (i >= own.n) return;
+  const double itself = feature == 0 ? kExpOfOne : double(own.a(tile)[(feature - 1) * kTile<T> + lane]);
+  out[i * (1 + own.k) + feature] = sums.total(tile, feature, lane) + itself;
+}
+
+// One thread a row. blockIdx.y below k: a in place of gamma, from the sizes of the clusters; k: the share, zero behind
+// row n.
+template <class T>
+__global__ void weights_kernel(Rows<T> rows, const double* share, const double* size) {
+  const int64_t i = global_thread(), k = blockIdx.y, tile = i / kTile<T>, lane = i % kTile<T>;
+  if (tile >= rows.tiles()) return;
+  T& weight = rows.a(tile)[k * kTile<T> + lane];  // share lies behind a
+  weight = k < rows.k ? T(double(weight) * sqrt(2 / size[k])) : i < rows.n ? T(share[i]) : T(0);
+}
+
+// One thread a number of the gradient: scale * grad * dloss/du / c, grad 1 if it is null. `first` is the feature of u
+// that column 0 of the gradient belongs to, `from` the feature of the sums.
 template <class T>
 __global__ void row_gradient_kernel(Rows<T> rows, PairSums<T> sums, int64_t first, int64_t from, int64_t columns,
                                     double scale, const T* grad, T* out) {
@@ -105,7 +126,7 @@ __global__ void row_gradient_kernel(Rows<T> rows, PairSums<T> sums, int64_t firs
   const int64_t tile = i / kTile<T>, lane = i % kTile<T>;
   const double u = rows.u(tile)[(first + column) * kTile<T> + lane];
   const double total = sums.total(tile, 0, lane), pulled = sums.total(tile, 1 + from + column, lane);
-  out[at] = T(2 * scale * double(*grad) * (total * u - pulled));
+  out[at] = T(2 * scale * (grad ? double(*grad) : 1.0) * (total * u - pulled));
 }
 
 // One thread a number of the gradient.

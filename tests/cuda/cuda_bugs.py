@@ -38,7 +38,7 @@ TILES, REDUCE = "common/cuda_pair_tiles.h", "common/cuda_reduce.h"
 ROWS, PASSES = "wasserstein_similarity/cuda_rows.h", "wasserstein_similarity/cuda.cu"
 W = "wasserstein_similarity"
 CENTERS, ASSIGN, POSTERIOR = "common/cuda_centers.h", "soft_assign/cuda.cu", "mixture_posterior/cuda.cu"
-T, PULL, SHIFTS = "t_similarity", "t_similarity/cuda.cu", "t_similarity/cuda_rows.h"
+T, PULL, SHIFTS = "t_similarity", "t_similarity/cuda_passes.h", "t_similarity/cuda_rows.h"
 R, TAILS = "residual_block", "residual_block/cuda.cu"
 NEAREST, SUMS = "nearest_center/cuda.cu", "center_sums/cuda.cu"
 
@@ -55,8 +55,13 @@ BUGS = [
         "if (i > rows.n) return;\n  const int64_t tile", "asan", r"heap-buffer-overflow[\s\S]*row_gradient_kernel"),
     Bug("misaligned-vector", W, TILES, "load16(feature + first_row<T>(), to)", "load16(feature + first_row<T>() + 1, to)",
         "asan", r"misaligned address"),
-    Bug("columns-that-do-not-exist", W, PASSES, "return column_of<T>(c) < columns && !", "return !", "fibers", "wrong"),
-    Bug("the-diagonal", W, PASSES, "diagonal = i == j;", "diagonal = false;", "fibers", "wrong"),
+    Bug("columns-that-do-not-exist", W, TILES, "return column_of<T>(c) < columns && ", "return ", "fibers", "wrong"),
+    Bug("the-diagonal", W, TILES, " && column_of<T>(c) != first_row<T>() + r + itself;", ";", "fibers", "wrong"),
+    Bug("the-diagonal-of-all-rows", W, TILES, "offset = start + (i - j) * kTile<T>", "offset = (i - j) * kTile<T>",
+        "fibers", "wrong"),
+    Bug("half-of-a-diagonal", W, TILES, "offset > -kTile<T> && offset", "offset >= 0 && offset", "fibers", "wrong"),
+    Bug("shares-of-other-rows", W, PASSES, "load_rows(own.share(this->tile), share)",
+        "load_rows(rows.share(this->tile), share)", "fibers", "wrong"),
     Bug("uninitialised-shared-memory", W, TILES, "left = count * int(kTile<T>)", "left = (count - 1) * int(kTile<T>)",
         "fibers", "wrong"),
     Bug("uninitialised-scratch", W, TILES, "total = first ? double(sums[0]) : total + double(sums[0])",
@@ -96,8 +101,10 @@ BUGS = [
         "  if (f >= s.d) return;\n  double sum = 0, count = 0;\n", "fibers", r"which has exited"),
     Bug("no-nearest-of-a-row", T, PULL, "if (int(threadIdx.x) % kColumnThreads == 0) out", "if (threadIdx.x == 8) out",
         "fibers", "wrong"),
-    Bug("columns-behind-the-last", T, PULL, "if (left < kTile<T>) each", "if (left < 0) each", "fibers", "wrong"),
-    Bug("a-row-with-itself", T, PULL, "if (j == tile) each", "if (j < 0) each", "fibers", "wrong"),
+    Bug("columns-behind-the-last", T, TILES, "return column_of<T>(c) < columns && ", "return ", "fibers", "wrong"),
+    Bug("a-row-with-itself", T, TILES, " && column_of<T>(c) != first_row<T>() + r + itself;", ";", "fibers", "wrong"),
+    Bug("tiles-of-all-rows", T, PULL, "int64_t(blockIdx.y) * this->own.tiles()",
+        "int64_t(blockIdx.y) * this->rows.tiles()", "fibers", "wrong"),
     Bug("sums-of-the-other-side", T, PULL, "of_e() ? sides.first_of_e() : 0", "0", "fibers", "wrong"),
     Bug("a-chunk-of-the-other-side", T, PULL, "(of_e() ? this->rows.d : 0)", "0", "fibers", "wrong"),
     Bug("numbers-of-no-row", T, PULL, "fetch(this->rows.of_row(j, 0), kOfRow, to);",

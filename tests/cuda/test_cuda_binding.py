@@ -49,6 +49,7 @@ def test_the_operators_own_tests_pass_on_emulated_kernels():
     environment["PYTHONPATH"] = os.pathsep.join([str(HERE), str(ROOT), environment.get("PYTHONPATH", "")])
     tests = [sorted((ROOT / "tests" / "ops").glob(f"test_{kernel.name}*.py")) for kernel in KERNELS]
     assert all(tests)
+    tests.append([ROOT / "tests" / "ops" / "test_shards.py"])
     command = [sys.executable, "-m", "pytest", "-p", "emulated_kernels", "-k", KERNEL_TESTS, *sum(tests, [])]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr

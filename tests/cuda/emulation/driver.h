@@ -6,6 +6,7 @@
 // Numbers in both files are 8 bytes, arrays are raw; see tests/cuda/cuda_running.py, which writes and reads them.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -37,6 +38,19 @@ class Memory {
     return *this;
   }
   void write() const { std::fwrite(data_, sizeof(T), size_t(count_), results); }
+
+  // Through a file that has numbers of another type.
+  template <class In>
+  void read_as() {
+    Memory<In> in(count_);
+    std::copy_n(in.read().get(), count_, data_);
+  }
+  template <class Out>
+  void write_as() const {
+    Memory<Out> out(count_);
+    std::copy_n(data_, count_, out.get());
+    out.write();
+  }
 
  private:
   T* data_ = nullptr;

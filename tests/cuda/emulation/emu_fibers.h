@@ -92,6 +92,8 @@ inline void run_block(Block& b, unsigned char* stacks) {
 }
 
 void launch(dim3 grid, dim3 block, size_t dynamic_bytes, void (*run)(const void*), const void* body) {
+  static std::mutex alone;  // threads of the host may launch, but there is one scheduler
+  const std::lock_guard<std::mutex> hold(alone);
   Block b;
   set_up(b, grid, block);
   b.dynamic_bytes = dynamic_bytes, b.run = run, b.body = body;
