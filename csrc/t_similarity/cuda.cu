@@ -98,21 +98,25 @@ struct Shard {
   PairSums<T> sums;
   Constants<T> c;
 
-  Shard(Sizes s, Options options, Own o, int64_t features, const Given<T>& given, double* memory, CUstream_st* stream)
+  Shard(Sizes s, Options options, Own o, int64_t features, double* memory)
       : rows(rows_of(s, reinterpret_cast<T*>(memory))),
         own(rows_of({o.count, s.d, s.width}, rows.at(rows.tiles(), 0))),
         sums(sums_of<T>(o.count, s.n, features, reinterpret_cast<double*>(own.at(own.tiles(), 0)))),
-        c(options, reinterpret_cast<T*>(sums.values + size_of(sums))) {
-    const dim3 taken(blocks(own.tiles() * kTile<T>, kThreads), unsigned(own.features));
-    pack(given, rows, c.shifts, c.shifts + 2, stream);
-    DC_LAUNCH((take_rows_kernel<T>), taken, dim3(kThreads), 0, stream, rows, o.start, own);
-  }
+        c(options, reinterpret_cast<T*>(sums.values + size_of(sums))) {}
   static int64_t scratch(Sizes s, Own o, int64_t features) {
     const int64_t tiles = (s.n + kTile<T> - 1) / kTile<T> + (o.count + kTile<T> - 1) / kTile<T>;
     const int64_t rows = tiles * kTile<T> * (s.d + s.width + kOfRow) * int64_t(sizeof(T)) / int64_t(sizeof(double));
     return rows + size_of(sums_of<T>(o.count, s.n, features, nullptr)) + 2 + s.d + s.width;
   }
 };
+
+// All rows from what is given, and the own ones from them.
+template <class T>
+void pack(const Shard<T>& shard, int64_t start, const Given<T>& given, CUstream_st* stream) {
+  const dim3 grid(blocks(shard.own.tiles() * kTile<T>, kThreads), unsigned(shard.own.features));
+  pack(given, shard.rows, shard.c.shifts, shard.c.shifts + 2, stream);
+  DC_LAUNCH((take_rows_kernel<T>), grid, dim3(kThreads), 0, stream, shard.rows, start, shard.own);
+}
 
 }  // namespace
 
@@ -166,7 +170,8 @@ int64_t own_pull_scratch_cuda(Sizes s, Own own, bool single) {
 template <class T>
 int own_nearest_cuda(Sizes s, Options options, Own own, View<T> z, View<T> e, T* out, double* scratch,
                      CUstream_st* stream) {
-  const Shard<T> shard(s, options, own, 3, {z, e}, scratch, stream);
+  const Shard<T> shard(s, options, own, 3, scratch);
+  pack(shard, own.start, {z, e}, stream);
   find_shifts(shard.rows, shard.own, own.start, shard.c, shard.sums.splits, reinterpret_cast<T*>(shard.sums.values),
               stream);
   DC_LAUNCH((own_shifts_kernel<T>), dim3(blocks(own.count, kThreads), 2), dim3(kThreads), 0, stream, shard.own, out);
@@ -176,7 +181,8 @@ int own_nearest_cuda(Sizes s, Options options, Own own, View<T> z, View<T> e, T*
 template <class T>
 int own_sums_cuda(Sizes s, Options options, Own own, View<T> z, View<T> e, View<T> numbers, double shift_z,
                   double shift_e, double* out, double* scratch, CUstream_st* stream) {
-  const Shard<T> shard(s, options, own, 3, {z, e, numbers, 2, T(shift_z), T(shift_e)}, scratch, stream);
+  const Shard<T> shard(s, options, own, 3, scratch);
+  pack(shard, own.start, {z, e, numbers, 2, T(shift_z), T(shift_e)}, stream);
   sum_pairs(shard.rows, shard.own, own.start, shard.c, shard.sums, stream);
   DC_LAUNCH((own_sums_kernel<T>), dim3(blocks(own.count, kThreads), 3), dim3(kThreads), 0, stream, shard.own,
             shard.sums, shard.c, out);
@@ -187,8 +193,8 @@ template <class T>
 int own_pull_cuda(Sizes s, Options options, Own own, View<T> z, View<T> e, View<T> numbers, double shift_z,
                   double shift_e, T* g_z, T* g_e, double* scratch, CUstream_st* stream) {
   const Sides sides{s.d, s.width};
-  const Given<T> given{z, e, numbers, kOfRow, T(shift_z), T(shift_e)};
-  const Shard<T> shard(s, options, own, sides.features(), given, scratch, stream);
+  const Shard<T> shard(s, options, own, sides.features(), scratch);
+  pack(shard, own.start, {z, e, numbers, kOfRow, T(shift_z), T(shift_e)}, stream);
   pull_pairs(shard.rows, shard.own, own.start, shard.c, shard.sums, sides, stream);
   write_gradients<T>(shard.own, shard.sums, sides, options, nullptr, g_z, g_e, stream);
   return int(cudaGetLastError());

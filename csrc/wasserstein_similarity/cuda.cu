@@ -215,12 +215,14 @@ struct Shard {
     const int64_t rows = tiles * kTile<T> * (2 * s.z + s.k + 1) * int64_t(sizeof(T)) / int64_t(sizeof(double));
     return rows + sums_size<T>(o.count, s.n, features) + 2 * s.z;
   }
-  // The first `features` of own rows from all.
-  void take(Own o, int64_t features, CUstream_st* stream) const {
-    const dim3 grid(blocks(own.tiles() * kTile<T>, kThreads), unsigned(features));
-    DC_LAUNCH((take_rows_kernel<T>), grid, dim3(kThreads), 0, stream, rows, o.start, own);
-  }
 };
+
+// The first `features` of own rows from all.
+template <class T>
+void take(const Shard<T>& shard, int64_t start, int64_t features, CUstream_st* stream) {
+  const dim3 grid(blocks(shard.own.tiles() * kTile<T>, kThreads), unsigned(features));
+  DC_LAUNCH((take_rows_kernel<T>), grid, dim3(kThreads), 0, stream, shard.rows, start, shard.own);
+}
 
 // u, centred, and gamma in tiles. `clusters` may be null.
 template <class T>
@@ -319,7 +321,7 @@ int own_sums_cuda(Sizes sizes, Own own, View<T> mu, View<T> sigma, View<T> gamma
   const Shard<T> shard(sizes, own, sizes.k, scratch);
   const dim3 each(blocks(own.count, kThreads), unsigned(1 + sizes.k));
   pack<T>(sizes, mu, sigma, gamma, shard.rows, shard.shifts, nullptr, stream);
-  shard.take(own, shard.rows.d + shard.rows.k, stream);
+  take(shard, own.start, shard.rows.d + shard.rows.k, stream);
   sum_pairs(shard.rows, shard.own, own.start, shard.sums, stream);
   DC_LAUNCH((own_sums_kernel<T>), each, dim3(kThreads), 0, stream, shard.own, shard.sums, out);
   return int(cudaGetLastError());
@@ -333,7 +335,7 @@ int own_pull_cuda(Sizes sizes, Own own, View<T> mu, View<T> sigma, View<T> gamma
   const dim3 all(blocks(shard.rows.tiles() * kTile<T>, kThreads), unsigned(sizes.k + 1));
   pack<T>(sizes, mu, sigma, gamma, shard.rows, shard.shifts, nullptr, stream);
   DC_LAUNCH((weights_kernel<T>), all, dim3(kThreads), 0, stream, shard.rows, share, size);
-  shard.take(own, shard.rows.features, stream);
+  take(shard, own.start, shard.rows.features, stream);
   pull_pairs(shard.rows, shard.own, own.start, shard.sums, 0, stream);
   DC_LAUNCH((row_gradient_kernel<T>), dim3(blocks(own.count * d, kThreads)), dim3(kThreads), 0, stream, shard.own,
             shard.sums, 0, 0, d, 1.0, static_cast<const T*>(nullptr), out);

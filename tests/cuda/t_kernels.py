@@ -35,7 +35,8 @@ def own(case, dtype, start, count, *, transposed=False):
     """What a process that owns `count` rows from `start` on computes: its nearest rows, and its sums and gradients from
     what is gathered."""
     n, rows = case.n, case.normalization == "rows"
-    z, e = case.inputs(torch.float64)
+    arrays = [x.T if transposed else x for x in case.inputs(torch.float64)]
+    z, e = (x + by for x, by in zip(case.inputs(torch.float64), (-case.shift, case.shift), strict=True))  # exact
     dofs, shifts, shared = (case.dof_z, case.dof_e, rows), z.new_zeros(n, 2), z.new_zeros(2)
     with ops.backend("reference"):
         nearest = shard._nearest(z, e, *dofs, 0, n)
@@ -51,7 +52,7 @@ def own(case, dtype, start, count, *, transposed=False):
         pulls = shard._pull(z, e, numbers, *options, start, count)
     part = slice(start, start + count)
     want = [x.numpy() for x in (nearest[part], sums[part], *pulls)]
-    arrays = [x.numpy() for x in (z.T if transposed else z, e.T if transposed else e, shared, shifts, numbers)]
+    arrays = [x.numpy() for x in (*arrays, shared, shifts, numbers)]
     given = [n, case.d, case.width, round(10 * case.dof_z), round(10 * case.dof_e), int(rows), int(case.diagonal), 0]
     name = f"{case}-{dtype.__name__}-own{start}+{count}" + "-transposed" * transposed
     return Case(name, dtype, [*given, int(transposed), start, count], arrays, want, checks.TOLERANCE[TYPES[dtype]])
