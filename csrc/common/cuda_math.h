@@ -11,21 +11,19 @@ namespace dcaccel {
 
 // exp(x) for x <= 0; below -87 it stays at the smallest normal number.
 DC_HD float exp_negative(float x) {
-  constexpr float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, left in the low bits
-  x = x < -87.0f ? -87.0f : x;
+  constexpr float magic = 12583039.0f;  // 1.5 * 2^23 + 127: adding it rounds; the low bits are an exponent of 2 then
+  x = at_least(x, -87.0f);
   const float shifted = fma(x, 1.44269504f, magic), n = shifted - magic;
-  const float r = fma(n, 2.12194440e-4f, fma(n, -0.693359375f, x));
-  return exp_reduced(r) * float_of_bits((bits_of_float(shifted) << 23) + (127u << 23));
+  const float r = fma(n, -kLogOfTwo, x);
+  return exp_reduced(r) * float_of_bits(bits_of_float(shifted) << 23);
 }
 
-// log(1 + x) for x >= 0, given 1 / (1 + x), which brings back a NaN that the minimum loses; infinity counts as 1e38.
-DC_HD float log1p_positive(float x, float reciprocal_of_one_plus_x) {
-  constexpr float magic = 12582912.0f;
-  x = DC_ELEMENTARY(fmin, f)(x, 1e38f);
-  const float u = x + 1.0f, lost = (x - (u - 1.0f)) * reciprocal_of_one_plus_x;  // what rounding 1 + x has cut off
-  const uint32_t bits = bits_of_float(u), exponent = (bits - 0x3f3504f3u) >> 23;  // of u / sqrt(1/2), not negative
-  const float f = float_of_bits(bits - (exponent << 23)) - 1.0f;
-  return log_reduced(f, float_of_bits(exponent + 0x4b400000u) - magic, lost);
+// log(1 + x) for x >= 0; infinity counts as 1e38.
+DC_HD float log1p_positive(float x, float) {
+  x = at_most(x, 1e38f);
+  const uint32_t power = (bits_of_float(x + 1.0f) - 0x3f3504f3u) & 0xff800000u;  // 2^23 n: 2^n (1 + f) = 1 + x
+  const float scale = float_of_bits(0x3f800000u - power);                        // 2^-n
+  return log_reduced(fma(x, scale, scale - 1.0f), float(int32_t(power)));        // 1 + x itself has lost digits
 }
 
 DC_HD double exp_negative(double x) { return exp(x); }

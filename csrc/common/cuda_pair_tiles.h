@@ -207,7 +207,7 @@ DC_DEVICE void sweep(Body& body, int64_t begin, int64_t end, int paired, Buffers
   const auto fetch_part = [&](int64_t j, int part, T* to) {
     if (part < chunks) {
       const int from = part * chunk, count = from + chunk < paired ? chunk : paired - from;
-      fetch(body.paired_rows() + int64_t(from) * kTile<T>, count, to);
+      if (chunks > 1 || j == begin) fetch(body.paired_rows() + int64_t(from) * kTile<T>, count, to);  // else still there
       fetch(body.paired_columns(j) + int64_t(from) * kTile<T>, count, to + kChunk * kTile<T>);
     } else {
       body.fetch_columns(j, to);

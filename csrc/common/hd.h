@@ -55,4 +55,21 @@ DC_HD float reciprocal(float x) { return 1.0f / x; }
 #endif
 DC_HD double reciprocal(double x) { return 1.0 / x; }
 
+// The smaller and the larger of two numbers; NaN if x is, which the functions of the standard library lose.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+DC_HD float at_most(float x, float bound) {
+  float y;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(x), "f"(bound));
+  return y;
+}
+DC_HD float at_least(float x, float bound) {
+  float y;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(x), "f"(bound));
+  return y;
+}
+#else
+DC_HD float at_most(float x, float bound) { return x > bound ? bound : x; }
+DC_HD float at_least(float x, float bound) { return x < bound ? bound : x; }
+#endif
+
 }  // namespace dcaccel

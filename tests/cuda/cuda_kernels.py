@@ -104,12 +104,12 @@ def wasserstein_small():
 
 # DVAE as published: latent 10, so 20 features, and 10 clusters; and a small one.
 WASSERSTEIN_HOT = [
-    Hot("loss_kernelIfLi10E", Shape(32, 20, 0), 0.60),
-    Hot("pull_kernelIfLi20E", Shape(32, 20, 10), 0.60),
-    Hot("loss_kernelIfLi4E", Shape(32, 4, 0), 0.45),
-    Hot("pull_kernelIfLi4E", Shape(32, 4, 4), 0.45),
-    Hot("loss_kernelIdLi10E", Shape(8, 20, 0), 0.50, "fp64"),
-    Hot("pull_kernelIdLi20E", Shape(8, 20, 10), 0.50, "fp64"),
+    Hot("loss_kernelIfLi10E", Shape(32, 20, 0, 30), 0.60),
+    Hot("pull_kernelIfLi20E", Shape(32, 20, 10, 81), 0.60),
+    Hot("loss_kernelIfLi4E", Shape(32, 4, 0, 8), 0.50),
+    Hot("pull_kernelIfLi4E", Shape(32, 4, 4, 13), 0.50),
+    Hot("loss_kernelIdLi10E", Shape(8, 20, 0, 30), 0.50, "fp64"),
+    Hot("pull_kernelIdLi20E", Shape(8, 20, 10, 81), 0.50, "fp64"),
 ]
 
 KERNELS = [

@@ -99,22 +99,24 @@ class Shape:
     pairs: int  # of a thread
     distance: int  # features of the distance, of each if there are two
     product: int  # features of the product
+    fetched: int  # features copied to shared memory, all parts together
     flush_every: int = 8
-    reciprocals: int = 1  # of a pair
 
 
 def per_tile(instructions, labels, shape):
     """Instructions of one thread for one column tile: a Counter of kinds, wavefronts and flops.
 
     Loops are told by what is in them: a subtraction for every multiply-add is the distance loop, only multiply-adds the
-    product loop, asynchronous copies the fetches. Of the pair values there are several copies, one of which runs; the sums
-    leave the registers once in a while.
+    product loop, asynchronous copies the fetches, eight features a round of the block. Of the pair values there are several
+    copies with a reciprocal a pair, one of which runs; the sums leave the registers once in a while. What is around a loop
+    counts once, however many parts the features come in.
     """
     every = loops(instructions, labels)
     begin, end = every[0]  # the largest: over column tiles
     total = Counter()
     flush = [at for at in range(begin, end) if instructions[at].base == "SHFL"]
     reciprocals = sum(i.base == "MUFU" for i in instructions[begin : end + 1])
+    copies = sum(any(i.base == "LDGSTS" for i in instructions[a : b + 1]) for a, b in every[1:] if b - a < 200)
     for first, last in pieces(instructions, labels):
         if first < begin or last > end + 1:
             continue
@@ -123,7 +125,7 @@ def per_tile(instructions, labels, shape):
         if flush and flush[0] <= last and first <= flush[-1]:
             times = 1 / shape.flush_every
         else:
-            times = weight(part, inner, instructions, shape, reciprocals)
+            times = weight(part, inner, instructions, shape, reciprocals, copies)
         for each in part:
             total[each.kind] += times
             total["issue"] += times
@@ -150,19 +152,19 @@ def inner_loop(instructions, labels):
     return max(counts, key=lambda count: (min(count["loads"], count["products"]), count["loads"]))
 
 
-def weight(part, inner, instructions, shape, reciprocals):
+def weight(part, inner, instructions, shape, reciprocals, copies):
     bases = Counter(i.base for i in part)
     if inner:
         loop = Counter(i.base for i in instructions[inner[0][0] : inner[0][1] + 1])
         adds, fmas = loop["FADD"] + loop["DADD"], loop["FFMA"] + loop["DFMA"]
         if loop["LDGSTS"]:
-            return 2.0
+            return shape.fetched / 8 / copies
         if fmas >= shape.pairs:  # a loop over features; how many it takes at a time is in its size
             return (shape.distance if adds else shape.product) / (fmas / shape.pairs)
     if 2 * bases["FSEL"] > len(part) and not bases["SHFL"]:
         return 0.0  # a mask, at the border only
     if bases["MUFU"]:
-        return shape.pairs * shape.reciprocals / reciprocals
+        return shape.pairs / reciprocals
     remainder = bases["FFMA"] + bases["DFMA"] == shape.pairs  # of an unrolled loop, run for an odd feature
     return 0.0 if remainder else 1.0
 

@@ -96,11 +96,11 @@ def small():
 
 # DCFAE with an embedding of 10 or 50 features.
 HOT = [
-    Hot("loss_kernelIfLb1E", Shape(32, 10, 0, reciprocals=2), 0.59, at="10 features each"),
-    Hot("loss_kernelIfLb1E", Shape(32, 50, 0, reciprocals=2), 0.60, at="50 features each"),
-    Hot("pull_kernelIfLi10ELb0E", Shape(32, 10, 0, reciprocals=2), 0.58, at="10 features each"),
-    Hot("pull_kernelIfLi25ELb0E", Shape(32, 50, 0, reciprocals=2), 0.60, at="50 features each"),
-    Hot("pull_kernelIfLi25ELb1E", Shape(32, 50, 0, reciprocals=2), 0.60, at="50 features each"),
+    Hot("loss_kernelIfLb1E", Shape(32, 10, 0, 20), 0.60, at="10 features each"),
+    Hot("loss_kernelIfLb1E", Shape(32, 50, 0, 200), 0.60, at="50 features each"),
+    Hot("pull_kernelIfLi10ELb0E", Shape(32, 10, 0, 35), 0.60, at="10 features each"),
+    Hot("pull_kernelIfLi25ELb0E", Shape(32, 50, 0, 230), 0.60, at="50 features each"),
+    Hot("pull_kernelIfLi25ELb1E", Shape(32, 50, 0, 230), 0.60, at="50 features each"),
     Hot("nearest_kernelIfE", None, 0.60),
     Hot("loss_kernelIdLb1E", None, 0.50, "fp64"),
     Hot("pull_kernelIdLi25ELb0E", None, 0.50, "fp64"),

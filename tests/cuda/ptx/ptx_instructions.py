@@ -205,6 +205,9 @@ def float_arithmetic(i):
         expression = f"__builtin_fma{'f' if i.kind == 'f32' else ''}({', '.join(values)})"
     elif i.name in ("min", "max"):
         expression = f"std::f{i.name}({', '.join(values)})"
+        if i.has("NaN"):
+            a, b = values
+            expression = f"({a} != {a} ? {a} : {b} != {b} ? {b} : {expression})"
     elif i.name in ("abs", "neg"):
         expression = f"std::fabs({values[0]})" if i.name == "abs" else f"-{values[0]}"
     else:
