@@ -50,7 +50,9 @@ class Instruction:
         for name, group in (("fp32", FP32), ("fp64", FP64), ("smem", SHARED), ("control", CONTROL), ("memory", MEMORY)):
             if self.base in group:
                 return name
-        return "mufu" if self.base == "MUFU" else "uniform" if self.base.startswith("U") else "int"
+        if self.base in ("MUFU", "I2F", "F2I", "F2F"):  # conversions share its pipe where they are not I2FP
+            return "mufu"
+        return "uniform" if self.base.startswith("U") else "int"
 
     @property
     def wavefronts(self):
