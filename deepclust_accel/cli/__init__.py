@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,5 +99,11 @@ def _stop(message: str, code: int) -> None:
         import traceback
 
         traceback.print_exc()
-    say("dcaccel: " + " ".join(message.split()))
+    rank = os.environ.get("RANK", "0")
+    if (
+        rank != "0"
+    ):  # what all processes find rank 0 says, and their launcher ends the others; what one finds it says itself
+        time.sleep(1)
+    who = "dcaccel" if rank == "0" else f"dcaccel: rank {rank}"
+    print(f"{who}: " + " ".join(message.split()), file=sys.stderr, flush=True)
     sys.exit(code)
