@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import typer
 
 from deepclust_accel.cli import bench, data, doctor, fit, methods, plugin, predict, report
 from deepclust_accel.cli.output import options, say
-from deepclust_accel.errors import DcaccelError, ResumeWarning
+from deepclust_accel.errors import ArgumentError, DataError, DcaccelError, PluginError, ResumeWarning
 
 __all__ = ["app", "main"]
 
@@ -99,11 +98,9 @@ def _stop(message: str, code: int) -> None:
         import traceback
 
         traceback.print_exc()
-    rank = os.environ.get("RANK", "0")
-    if (
-        rank != "0"
-    ):  # what all processes find rank 0 says, and their launcher ends the others; what one finds it says itself
-        time.sleep(1)
-    who = "dcaccel" if rank == "0" else f"dcaccel: rank {rank}"
-    print(f"{who}: " + " ".join(message.split()), file=sys.stderr, flush=True)
+    rank, mistake = os.environ.get("RANK", "0"), isinstance(sys.exc_info()[1], (ArgumentError, DataError, PluginError))
+    # A mistake is found by all processes of a machine, and its first one says it; what else happens may happen to one.
+    if not mistake or os.environ.get("LOCAL_RANK", "0") == "0":
+        who = "dcaccel" if rank == "0" else f"dcaccel: rank {rank}"
+        print(f"{who}: " + " ".join(message.split()), file=sys.stderr, flush=True)
     sys.exit(code)

@@ -99,8 +99,8 @@ def _arrow(path: Path) -> tuple[Any, list[Block]]:
 def _csv(path: Path) -> tuple[Any, list[Block]]:
     dataset, csv = (require(f"pyarrow.{m}", "parquet", shown(path)) for m in ("dataset", "csv"))
     float64 = require("pyarrow", "parquet", shown(path)).float64()
-    lines = csv_header_lines(path, labels_allowed=True)  # `_choose` knows which columns were asked for
-    options = {"read_options": csv.ReadOptions(skip_rows=max(0, lines - 1), autogenerate_column_names=lines == 0)}
+    headless = csv_header_lines(path, labels_allowed=True) == 0  # `_choose` knows which columns were asked for
+    options = {"read_options": csv.ReadOptions(autogenerate_column_names=headless)}
     names = dataset.CsvFileFormat(**options).make_fragment(str(path), _disk()).physical_schema.names
     options["convert_options"] = csv.ConvertOptions(column_types=dict.fromkeys(names, float64))
     fragment = dataset.CsvFileFormat(**options).make_fragment(str(path), _disk())

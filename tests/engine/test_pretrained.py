@@ -78,7 +78,7 @@ def test_other_rows_and_other_distortions_are_trained_anew(tmp_path):
     ],
 )
 def test_networks_of_equal_tensors_that_are_not_equal_are_trained_anew(tmp_path, method, one, other):
-    shared = {"channels": [2], "kernels": [3]} if method == "dcec" else {}
+    shared = {"channels": [2], "kernels": [3]} if method == "dcec" else {"latent_dim": 3}
     fit(settings(method, **one, **shared), tmp_path)
     assert fit(settings(method, **one, **shared), tmp_path).reused
     result = fit(settings(method, **other, **shared), tmp_path)

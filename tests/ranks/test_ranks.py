@@ -187,9 +187,9 @@ def test_a_finished_run_has_nothing_to_resume_in_any_process(tmp_path):
 
 
 def test_what_only_one_process_finds_is_said_with_its_rank(tmp_path):
-    """Two machines, of which one has no data; here two processes in folders of their own."""
+    """Two machines, of which one has no data; here two processes in folders of their own, each the first of its machine."""
     program = (
-        "import os, sys; os.chdir(os.path.join(sys.argv[1], os.environ['RANK'])); sys.argv[1:] = sys.argv[2:]; "
+        "import os, sys; os.chdir(os.path.join(sys.argv[1], os.environ['RANK'])); os.environ['LOCAL_RANK'] = '0'; sys.argv[1:] = sys.argv[2:]; "
         "from deepclust_accel.cli import main; main()"
     )
     for rank in "01":
