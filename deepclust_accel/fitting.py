@@ -29,7 +29,7 @@ from deepclust_accel.engine.monitor import History, Watcher
 from deepclust_accel.engine.pretrained import Networks, PretrainingCache, Taken
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.seeding import derive_seed, isolated
-from deepclust_accel.errors import ArgumentError, DataError
+from deepclust_accel.errors import ArgumentError, DataError, TrainingError
 from deepclust_accel.health import examine
 from deepclust_accel.methods import registry
 from deepclust_accel.methods.base import Method
@@ -103,6 +103,7 @@ class Model:
 
         Raises:
             DataError: rows of another shape, or a value that is NaN, infinite or too large for float32.
+            TrainingError: the model itself gives what is not finite.
         """
         if tuple(source.spec.shape) != tuple(self.spec.shape):
             raise DataError(
@@ -121,7 +122,13 @@ class Model:
         if rows < BLOCK_ROWS:
             x = torch.cat([x, x.new_zeros(BLOCK_ROWS - rows, *x.shape[1:])])
         z = self.network.embed(x)
-        return z[:rows].cpu(), self.network.assign(z)[:rows].cpu()
+        z, p = z[:rows], self.network.assign(z)[:rows]
+        if not bool((z.sum() + p.sum()).isfinite()) and not bool(z.isfinite().all() and p.isfinite().all()):
+            raise TrainingError(
+                f"{self.settings.method}: expected finite codes and probabilities, got others, since its last steps broke "
+                "the weights; lower the learning rate or check the scaling of the data"
+            )
+        return z.cpu(), p.cpu()
 
     def embed(self, source: DataSource) -> np.ndarray:
         """(N, Z) float32 codes."""

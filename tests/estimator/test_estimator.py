@@ -333,11 +333,13 @@ def test_sparse_rows_are_what_they_are_when_dense(blobs):
     np.testing.assert_array_equal(model.predict(sparse.csc_array(X)), expected.labels_)
 
 
-def test_weights_that_the_very_last_step_breaks_are_an_error_and_no_labels(blobs):
-    params = {**QUICK_DVAE, "pretrain_epochs": 1, "epochs": 1, "batch_size": 400, "learning_rate": 1e30}
-    with pytest.raises(
-        TrainingError, match="stage 'joint', after epoch 1 of 1: expected finite weights, got others in"
-    ):
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [(1e30, "dvae: expected finite codes"), (1e39, "'joint', after epoch 1 of 1: expected finite weights, got others")],
+)
+def test_weights_that_the_very_last_step_breaks_are_an_error_and_no_labels(blobs, rate, message):
+    params = {**QUICK_DVAE, "pretrain_epochs": 1, "epochs": 1, "batch_size": 400, "learning_rate": rate}
+    with pytest.raises(TrainingError, match=message):
         DeepClusterer("dvae", 4, params=params, random_state=0).fit(blobs[0])
 
 
