@@ -172,6 +172,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True  # dense a batch at a time
         tags.transformer_tags.preserves_dtype = ["float32"]  # codes are float32 whatever comes in
         return tags
 
@@ -222,9 +223,11 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
             check_is_fitted(self, "model_")
         if isinstance(X, (str, Path)):
             source = open_data(X).source
-        elif isinstance(X, torch.Tensor) or isinstance(X, np.ndarray) and (X.ndim > 2 or isinstance(X, np.memmap)):
+        elif isinstance(X, torch.Tensor):
             source = ArraySource(X)
-        elif isinstance(X, (DataSource, Dataset)):
+        elif isinstance(X, np.ndarray) and (X.ndim > 2 or isinstance(X, (np.memmap, np.ma.MaskedArray))):
+            source = ArraySource(X)
+        elif isinstance(X, (DataSource, Dataset)) or hasattr(X, "tocsr"):
             source = open_data(X).source
         else:
             X = validate_data(self, X, reset=fitting_now, dtype="numeric", ensure_min_samples=2 if fitting_now else 1)

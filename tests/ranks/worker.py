@@ -66,11 +66,11 @@ def main(name, params, together, out, runtime):
             with torch.no_grad():
                 stage.run(run)
             run.take_log()
-            for key, value in method.named_buffers():
-                results[f"{stage.name}/{key}"] = value.double().clone()
-            continue
-        logged, results[f"{stage.name}/gradients"] = gradients(method, stage, index, run)
-        results |= {f"{stage.name}/log/{key}": value for key, value in logged.items()}
+        else:
+            logged, results[f"{stage.name}/gradients"] = gradients(method, stage, index, run)
+            results |= {f"{stage.name}/log/{key}": value for key, value in logged.items()}
+        for key, value in method.named_buffers():
+            results[f"{stage.name}/{key}"] = value.double().clone()
     if runtime.rank == 0:
         np.savez(out, **{key: np.asarray(value) for key, value in results.items()})
 
