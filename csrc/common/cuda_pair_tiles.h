@@ -202,9 +202,9 @@ DC_DEVICE void fetch(const T* from, int count, T* to) {
 // features of the column tile, and what body.fetch_columns(j, to) put there. body.paired_rows() and
 // body.paired_columns(j) are where the paired features lie.
 template <class T, class Body>
-DC_DEVICE void sweep(Body& body, int64_t begin, int64_t end, int paired, Buffers<T>& buffers) {
+DC_DEVICE void sweep(Body& body, int begin, int end, int paired, Buffers<T>& buffers) {
   const int chunks = (paired + kChunk - 1) / kChunk, chunk = (paired + chunks - 1) / chunks;
-  const auto fetch_part = [&](int64_t j, int part, T* to) {
+  const auto fetch_part = [&](int j, int part, T* to) {
     if (part < chunks) {
       const int from = part * chunk, count = from + chunk < paired ? chunk : paired - from;
       if (chunks > 1 || j == begin) fetch(body.paired_rows() + int64_t(from) * kTile<T>, count, to);  // else still there
@@ -216,7 +216,7 @@ DC_DEVICE void sweep(Body& body, int64_t begin, int64_t end, int paired, Buffers
   int buffer = 0;
   fetch_part(begin, 0, buffers[0]);
   __pipeline_commit();
-  for (int64_t j = begin; j < end; ++j) {
+  for (int j = begin; j < end; ++j) {
     body.clear();
     for (int part = 0; part <= chunks; ++part, buffer ^= 1) {
       const bool last = part == chunks;

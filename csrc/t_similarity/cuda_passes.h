@@ -17,7 +17,7 @@ struct Pass {
   Rows<T> rows, own;
   int64_t start;
   Constants<T> c;
-  int64_t tile, begin, end;
+  int tile, begin, end;  // tiles are counted in 32 bits, rows in 64
   Block<T> x, y;
 
   DC_DEVICE Pass(const Rows<T>& rows_, const Rows<T>& own_, int64_t start_, const Constants<T>& c_)
@@ -25,9 +25,9 @@ struct Pass {
         own(own_),
         start(start_),
         c(c_),
-        tile(blockIdx.x),
-        begin(rows_.tiles() * blockIdx.y / gridDim.y),
-        end(rows_.tiles() * (blockIdx.y + 1) / gridDim.y) {}
+        tile(int(blockIdx.x)),
+        begin(int(rows_.tiles() * blockIdx.y / gridDim.y)),
+        end(int(rows_.tiles() * (blockIdx.y + 1) / gridDim.y)) {}
   DC_DEVICE const T* paired_rows() const { return own.z(tile); }
   DC_DEVICE const T* paired_columns(int64_t j) const { return rows.z(j); }
   DC_DEVICE void clear() { fill(x, T(0)), fill(y, T(0)); }
@@ -36,7 +36,7 @@ struct Pass {
     add_part(row, column, middle - from, x);
     add_part(row + (middle - from) * kTile<T>, column + (middle - from) * kTile<T>, to - middle, y);
   }
-  DC_DEVICE bool flushes(int64_t j) const { return (j - begin) % kFlushTiles == kFlushTiles - 1 || j + 1 == end; }
+  DC_DEVICE bool flushes(int j) const { return (j - begin) % kFlushTiles == kFlushTiles - 1 || j + 1 == end; }
 
  private:
   // A power of 50 makes of every error of x a fifty times larger one of p~, so a sum is put aside after every part.
@@ -64,7 +64,7 @@ struct Pass {
   }
   // Moves the pairs of column tile j that do not count, those behind the last row and a row with itself, so far apart that
   // what they add is lost in the rounding of a sum, which is one at least, and their S is zero.
-  DC_DEVICE void part_others(int64_t j) {
+  DC_DEVICE void part_others(int j) {
     const Counts<T> counts(rows.n, start, tile, j);
     if (counts.all()) return;
     each([&](int r, int k) {
@@ -83,7 +83,7 @@ struct NearestPass : Pass<T> {
     for (int r = 0; r < kRows<T>; ++r) least[0][r] = least[1][r] = T(__builtin_huge_val());
   }
   DC_DEVICE void fetch_columns(int64_t, T*) const {}
-  DC_DEVICE void finish(int64_t j, const T*) {
+  DC_DEVICE void finish(int j, const T*) {
     this->part_others(j);
     this->each([&](int r, int k) {
       const T x = this->x[r][k] * this->c.inverse_a, y = this->y[r][k] * this->c.inverse_b;
@@ -126,7 +126,7 @@ struct LossPass : Pass<T> {
     }
   }
   DC_DEVICE void fetch_columns(int64_t, T*) const {}
-  DC_DEVICE void finish(int64_t j, const T*) {
+  DC_DEVICE void finish(int j, const T*) {
     this->part_others(j);
     this->each([&](int r, int k) {
       const Student<T> z = this->student_z(r, k), e = this->student_e(r, k);
@@ -227,7 +227,7 @@ struct PullPass : Pass<T> {
     }
   }
 
-  DC_DEVICE void finish(int64_t j, const T* columns) {
+  DC_DEVICE void finish(int j, const T* columns) {
     this->part_others(j);
     if (!of_e())
       pull_of_z(columns);

@@ -29,7 +29,7 @@ struct Pass {
   Rows<T> rows, own;
   int64_t start;
   PairSums<T> out;
-  int64_t tile, begin, end;
+  int tile, begin, end;  // tiles are counted in 32 bits, rows in 64
   Chunk chunk;
   ColumnSums<T, F> sums;
   bool first = true;
@@ -39,9 +39,9 @@ struct Pass {
         own(own_),
         start(start_),
         out(out_),
-        tile(blockIdx.x),
-        begin(rows_.tiles() * blockIdx.y / gridDim.y),
-        end(rows_.tiles() * (blockIdx.y + 1) / gridDim.y),
+        tile(int(blockIdx.x)),
+        begin(int(rows_.tiles() * blockIdx.y / gridDim.y)),
+        end(int(rows_.tiles() * (blockIdx.y + 1) / gridDim.y)),
         chunk(own_chunk<F>(out_.features)) {
     sums.clear();
   }
@@ -49,7 +49,7 @@ struct Pass {
   DC_DEVICE const T* paired_columns(int64_t j) const { return rows.u(j); }
 
   // After column tile j: registers are emptied now and then. Feature 0 belongs to the first chunk.
-  DC_DEVICE void add_up(int64_t j) {
+  DC_DEVICE void add_up(int j) {
     if ((j - begin) % kFlushTiles != kFlushTiles - 1 && j + 1 < end) return;
     sums.flush(out.at(blockIdx.y, tile, chunk.from), chunk.from > 0, 1 + chunk.count, first);
     first = false;
@@ -80,7 +80,7 @@ struct LossPass : Pass<T, F> {
         d[r][c] = q;
       }
   }
-  DC_DEVICE void finish(int64_t j, const T* columns) {
+  DC_DEVICE void finish(int j, const T* columns) {
     const Counts<T> counts(this->rows.n, this->start, this->tile, j);
     if (counts.all())
       values<false>(counts);
@@ -126,7 +126,7 @@ struct PullPass : Pass<T, F> {
         d[r][c] = s;
       }
   }
-  DC_DEVICE void finish(int64_t j, const T* columns) {
+  DC_DEVICE void finish(int j, const T* columns) {
     const Counts<T> counts(this->rows.n, this->start, this->tile, j);
     T share_j[kColumns<T>];
     load_columns(columns, share_j);
