@@ -25,7 +25,7 @@ from deepclust_accel.engine.checkpoint import Checkpoint
 from deepclust_accel.engine.collectives import barrier
 from deepclust_accel.engine.engine import Engine
 from deepclust_accel.engine.monitor import History, Watcher
-from deepclust_accel.engine.pretrained import Networks, PretrainingCache, Taken
+from deepclust_accel.engine.pretraining import Networks, PretrainingCache, Taken
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.seeding import derive_seed, isolated
 from deepclust_accel.errors import ArgumentError, DataError

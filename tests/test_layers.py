@@ -52,10 +52,9 @@ ALLOWED = {
     "health": {"metrics", "engine.run", "methods.base"},
     "fitting": _FIT | {"health", "ops", "methods.base"},
     "runs": _FIT | {"fitting", "files"},
-    "pretrained": _FIT | {"runs"},
-    "estimator": _FIT | {"fitting", "pretrained", "runs"},
+    "estimator": _FIT | {"fitting", "runs"},
     "forecast": _FIT | {"fitting", "health", "methods.base"},
-    "workflow": _FIT | {"files", "fitting", "forecast", "pretrained", "runs", "metrics", "report"},
+    "workflow": _FIT | {"files", "fitting", "forecast", "runs", "metrics", "report"},
     "doctor": {"fitting", "ops", "errors", "methods.registry"},
     "cli": _FIT
     | {"cli", "fitting", "forecast", "metrics", "runs", "workflow", "bench", "doctor", "scaffold", "testing"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import typer
 
 from deepclust_accel.cli import bench, data, doctor, fit, methods, plugin, predict, report
 from deepclust_accel.cli.output import options, say
-from deepclust_accel.errors import DcaccelError, ResumeWarning
+from deepclust_accel.errors import DcaccelError, FallbackWarning
 
 __all__ = ["app", "main"]
 
@@ -74,12 +75,13 @@ def main() -> None:
 def _warnings_in_a_line() -> Iterator[None]:
     """Ours are for people; those of libraries look as they always do."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", ResumeWarning)
+        warnings.simplefilter("always", FallbackWarning)
         show = warnings.showwarning
 
         def say_ours(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-            if issubclass(category, ResumeWarning):
-                say(f"dcaccel: {message}")
+            if issubclass(category, FallbackWarning):
+                if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+                    say(f"dcaccel: {message}")
             else:
                 show(message, category, *where, **more)
 
