@@ -18,7 +18,7 @@ import torch
 from deepclust_accel import fitting, metrics, report, runs
 from deepclust_accel.config import to_mapping
 from deepclust_accel.data import Data, DataSource, Rows, fingerprint, open_data
-from deepclust_accel.data.files import as_labels, read_file
+from deepclust_accel.data.formats import read_labels
 from deepclust_accel.data.writing import open_rows
 from deepclust_accel.engine.checkpoint import Checkpoint, compare
 from deepclust_accel.engine.monitor import Watcher, together, watcher
@@ -213,12 +213,9 @@ def _merged(before: Mapping[str, Any], used: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def open_labels(path: Path | None, data: Data) -> np.ndarray | None:
-    """Return the labels for scoring: from a file (``y`` of an .npz that has it), or those that came with the data."""
-    if path is None:
-        return data.labels
-    rows, labels = read_file(path)
-    return as_labels(rows if labels is None else labels, data.source.spec.rows, str(path))
+def open_labels(where: str | None, data: Data) -> np.ndarray | None:
+    """Return the labels for scoring: those :func:`~.data.formats.read_labels` finds, or those that came with the data."""
+    return data.labels if where is None else read_labels(where, data.source.spec.rows)
 
 
 def _description(settings: Settings, origin: Mapping[str, str], data: Data, request: FitRequest) -> dict[str, Any]:
@@ -242,7 +239,7 @@ def _description(settings: Settings, origin: Mapping[str, str], data: Data, requ
             "spec": request.data,
             **data.origin,
         },
-        "labels": None if request.labels is None else str(request.labels),
+        "labels": request.labels,
         "pretrained": request.pretrained,
         "scaling": settings.scaling,
         "origins": {**request.origins, **({"scaling": "data set"} if request.scaling is None else {})},
@@ -378,8 +375,7 @@ def redraw(folder: Path, where: str | None = None) -> Path:
             f"{folder}: expected {rows} labels below {k} and their probabilities, got {labels.shape} and "
             f"{probabilities.shape}; fit again"
         )
-    labels_path = record.get("labels")
-    truth = open_labels(None if labels_path is None else Path(labels_path), data)
+    truth = open_labels(record.get("labels"), data)
     return report.write(
         folder,
         record,

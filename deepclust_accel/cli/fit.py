@@ -53,7 +53,12 @@ Scale = Annotated[
     typer.Option("--scaling", help="none, unit or standard [default: what suits a named data set, none for files]."),
 ]
 Labels = Annotated[
-    Path | None, typer.Option("--labels", help=".npy, .npz or .csv file of labels, used for the final scores only.")
+    str | None,
+    typer.Option(
+        "--labels",
+        help="Labels, used for the final scores only: a .npy or .csv file, y of an .npz or of a folder of them, or "
+        "a column, x.parquet::label.",
+    ),
 ]
 EpochsScale = Annotated[float | None, typer.Option("--epochs-scale", help="Multiply every number of epochs.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:<number>.")]
