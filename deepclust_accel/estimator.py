@@ -21,6 +21,7 @@ from deepclust_accel.engine.checkpoint import Checkpoint
 from deepclust_accel.engine.monitor import History
 from deepclust_accel.errors import ArgumentError
 from deepclust_accel.methods import registry
+from deepclust_accel.pretrained import pretrained_from
 
 __all__ = ["DeepClusterer"]
 
@@ -107,7 +108,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
             self.method, self.n_clusters, self._params(), scaling, self._seed(), self.device, self.precision
         )
         folder = None if self.checkpoint is None else Path(self.checkpoint)
-        given = runs.pretrained_from(self.pretrained, scaling, source.spec.shape)
+        given = pretrained_from(self.pretrained, scaling, source.spec.shape)
         result = fitting.fit(settings, source, checkpoint=folder, resume=folder is not None, pretrained=given)
         self.model_, self.history_, self.health_ = result.model, result.history, result.health
         self.labels_ = self.model_.predict(source)

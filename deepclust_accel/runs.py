@@ -30,9 +30,8 @@ from safetensors.torch import save as save_tensors
 from deepclust_accel import fitting
 from deepclust_accel.config import from_mapping, to_mapping
 from deepclust_accel.data import DataSpec, Scaling
-from deepclust_accel.engine.pretraining import Networks
 from deepclust_accel.engine.runtime import Runtime
-from deepclust_accel.errors import ArgumentError, OutputError, PluginError, ResumeError
+from deepclust_accel.errors import OutputError, PluginError, ResumeError
 from deepclust_accel.files import left_over, sweep, write_atomic
 from deepclust_accel.fitting import Model, Settings
 from deepclust_accel.methods import registry
@@ -44,7 +43,6 @@ __all__ = [
     "TENSORBOARD",
     "claim",
     "load_model",
-    "pretrained_from",
     "read_array",
     "read_history",
     "read_record",
@@ -258,28 +256,6 @@ def load_model(folder: str | Path, device: str = "auto") -> Model:
         ) from cause
     scale = Scaling.from_state(_strip(tensors, "scaling."))
     return Model(settings, spec, network, scale, Runtime(device, precision).device)
-
-
-def pretrained_from(where: str | Path | None, scaling: str, shape: tuple[int, ...]) -> Path | Networks | None:
-    """What ``pretrained`` means: "cache" is a folder in the user's cache, anything else the folder of a finished run.
-
-    Raises:
-        ResumeError: no finished run there. ArgumentError: its rows had another shape or scaling.
-    """
-    if where is None:
-        return None
-    if str(where) == "cache":
-        return (
-            Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "deepclust_accel" / "pretrained"
-        )
-    model = load_model(where, "cpu")
-    had = (model.settings.scaling, tuple(model.spec.shape))
-    if had != (scaling, tuple(shape)):
-        raise ArgumentError(
-            f"pretrained {where}: expected networks for scaling {scaling!r} and rows of shape {tuple(shape)}, got "
-            f"{had[0]!r} and {had[1]}; give a run on the same data"
-        )
-    return Networks(model.network.state_dict(), str(where))
 
 
 def write_array(path: Path, array: np.ndarray) -> None:

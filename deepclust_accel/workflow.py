@@ -28,6 +28,7 @@ from deepclust_accel.errors import ArgumentError, DataError, DcaccelError, Resum
 from deepclust_accel.files import sweep
 from deepclust_accel.fitting import FitResult, Model, Settings
 from deepclust_accel.forecast import Forecast, forecast
+from deepclust_accel.pretrained import pretrained_from
 from deepclust_accel.report.survey import Nearest, Survey, sample_rows
 
 __all__ = ["FitRequest", "forecast_fit", "open_labels", "run_fit"]
@@ -114,7 +115,7 @@ def forecast_fit(request: FitRequest) -> Forecast:
     if request.out is not None:
         runs.claim(request.out, overwrite=request.overwrite, dry=True)
     settings, _, data = _look_up(request)
-    given = runs.pretrained_from(request.pretrained, settings.scaling, data.source.spec.shape)
+    given = pretrained_from(request.pretrained, settings.scaling, data.source.spec.shape)
 
     def finish(model: Model, part: DataSource) -> None:
         found = _survey(model, part)
@@ -141,7 +142,7 @@ def _follow(request: FitRequest, settings: Settings, data: Data) -> dict[str, An
         data.source,
         checkpoint=request.out / runs.CHECKPOINT,
         resume=request.resume,
-        pretrained=runs.pretrained_from(request.pretrained, settings.scaling, data.source.spec.shape),
+        pretrained=pretrained_from(request.pretrained, settings.scaling, data.source.spec.shape),
     )
     return {}
 
@@ -184,7 +185,7 @@ def _fit(
             watcher=shown,
             on_start=begin,
             kernels=used,
-            pretrained=runs.pretrained_from(request.pretrained, settings.scaling, data.source.spec.shape),
+            pretrained=pretrained_from(request.pretrained, settings.scaling, data.source.spec.shape),
         )
     except BaseException as cause:
         if begun and isinstance(cause, DcaccelError) and not earlier and not snapshots.exists():

@@ -52,9 +52,10 @@ ALLOWED = {
     "health": {"metrics", "engine.run", "methods.base"},
     "fitting": _FIT | {"health", "ops", "methods.base"},
     "runs": _FIT | {"fitting", "files"},
-    "estimator": _FIT | {"fitting", "runs"},
+    "pretrained": _FIT | {"runs"},
+    "estimator": _FIT | {"fitting", "pretrained", "runs"},
     "forecast": _FIT | {"fitting", "health", "methods.base"},
-    "workflow": _FIT | {"files", "fitting", "forecast", "runs", "metrics", "report"},
+    "workflow": _FIT | {"files", "fitting", "forecast", "pretrained", "runs", "metrics", "report"},
     "doctor": {"fitting", "ops", "errors", "methods.registry"},
     "cli": _FIT
     | {"cli", "fitting", "forecast", "metrics", "runs", "workflow", "bench", "doctor", "scaffold", "testing"},
