@@ -39,6 +39,8 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         batch_size: rows per step, for every setting of the method whose name ends in batch_size; None for its own.
         device: "auto", "cpu", "cuda" or "cuda:<number>".
         precision: "32-true" or "bf16-mixed".
+        compile: whether training steps call the networks through torch.compile; same results to float tolerance, first
+            steps that take seconds. A network that cannot be compiled runs as it is, with a FallbackWarning.
         checkpoint: folder for snapshots while a fit is under way; a fit that finds one there continues it. Needs a
             random_state. None for no snapshots.
         pretrained: None; "cache", to take the networks of an equal pretraining done before and to keep these, in the user's
@@ -74,6 +76,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         batch_size: int | None = None,
         device: str = "auto",
         precision: str = "32-true",
+        compile: bool = False,
         checkpoint: str | Path | None = None,
         pretrained: str | Path | None = None,
         random_state: Any = None,
@@ -85,6 +88,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
+        self.compile = compile
         self.checkpoint = checkpoint
         self.pretrained = pretrained
         self.random_state = random_state
@@ -105,7 +109,14 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         source = self._source(X, fitting_now=True)
         scaling = advised if self.scaling is None else self.scaling
         settings = fitting.Settings(
-            self.method, self.n_clusters, self._params(), scaling, self._seed(), self.device, self.precision
+            self.method,
+            self.n_clusters,
+            self._params(),
+            scaling,
+            self._seed(),
+            self.device,
+            self.precision,
+            self.compile,
         )
         folder = None if self.checkpoint is None else Path(self.checkpoint)
         given = pretrained_from(self.pretrained, scaling, source.spec.shape)

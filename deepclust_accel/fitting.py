@@ -48,7 +48,7 @@ class Settings:
         params: the method's settings.
         scaling: "none", "unit" or "standard"; fitted on the rows and saved with the model.
         seed: any integer ≥ 0.
-        device, precision: see :class:`deepclust_accel.engine.runtime.Runtime`.
+        device, precision, compile: see :class:`deepclust_accel.engine.runtime.Runtime`.
     """
 
     method: str
@@ -58,6 +58,7 @@ class Settings:
     seed: int = 0
     device: str = "auto"
     precision: str = "32-true"
+    compile: bool = False
 
 
 @dataclass
@@ -70,6 +71,7 @@ class FitResult:
         seconds: per stage.
         health: before the first stage and after each, see :func:`deepclust_accel.health.examine`.
         reused: stage → what was taken instead of training it.
+        compiled: part → whether it was compiled, see :attr:`deepclust_accel.engine.runtime.Runtime.compiled`.
     """
 
     model: Model
@@ -77,6 +79,7 @@ class FitResult:
     seconds: dict[str, float]
     health: list[dict]
     reused: dict[str, Taken]
+    compiled: dict[str, str]
 
 
 class Model:
@@ -188,7 +191,7 @@ def prepare(settings: Settings, source: DataSource) -> tuple[DataSpec, Runtime, 
         ArgumentError, DataError: settings or rows that cannot be used.
     """
     spec = _check_input(settings, source)
-    runtime = Runtime(settings.device, settings.precision)
+    runtime = Runtime(settings.device, settings.precision, settings.compile)
     _check_backend(runtime.device.type)
     scaling, unit_range = _fit_scaling(settings, source)
     return replace(spec, unit_range=unit_range), runtime, scaling
@@ -249,7 +252,7 @@ def fit(
             if kernels is not None:
                 kernels.update(used)
     model = Model(settings, spec, method, scaling, runtime.device)
-    return FitResult(model, history.records, seconds, engine.health, engine.reused)
+    return FitResult(model, history.records, seconds, engine.health, engine.reused, runtime.compiled)
 
 
 def _fit_scaling(settings: Settings, source: DataSource) -> tuple[Scaling, bool]:
@@ -287,7 +290,11 @@ def _cache(
     """In place of a folder, a cache in it whose entries have the bits that training would have here."""
     if not isinstance(given, Path):
         return given
-    facts = {key: identity[key] for key in ("data", "scaling", "seed", "precision", "world_size")}
+    facts = {
+        key: identity[key]
+        for key in ("data", "scaling", "seed", "precision", "world_size", "compile")
+        if key in identity
+    }
     machine = [str(runtime.device), torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), torch.__version__]
     return PretrainingCache(given, {**facts, "machine": machine})
 
@@ -332,6 +339,7 @@ def _identity(settings: Settings, spec: DataSpec, source: DataSource, runtime: R
         "precision": settings.precision,
         "world_size": runtime.world_size,
         "data": {"shape": list(spec.shape), "rows": spec.rows, "fingerprint": fingerprint(source)},
+        **({"compile": True} if settings.compile else {}),  # other bits; absent as in older snapshots
     }
 
 

@@ -56,7 +56,8 @@ class FitRequest:
     epochs_scale: float = 1.0
     device: str = "auto"
     precision: str = "32-true"
-    labels: Path | None = None
+    compile: bool = False
+    labels: str | None = None
     pretrained: str | None = None
     resume: bool = False
     overwrite: bool = False
@@ -129,9 +130,8 @@ def _look_up(request: FitRequest) -> tuple[Settings, dict[str, str], Data]:
     params, origin = fitting.resolve_params(request.method, request.layers, request.epochs_scale)
     data = open_data(request.data)
     scaling = data.scaling if request.scaling is None else request.scaling
-    settings = Settings(
-        request.method, request.n_clusters, params, scaling, request.seed, request.device, request.precision
-    )
+    where = request.device, request.precision, request.compile
+    settings = Settings(request.method, request.n_clusters, params, scaling, request.seed, *where)
     return settings, origin, data
 
 
@@ -228,6 +228,7 @@ def _description(settings: Settings, origin: Mapping[str, str], data: Data, requ
         "seed": settings.seed,
         "device": settings.device,
         "precision": settings.precision,
+        "compile": settings.compile,
         "world_size": _processes(),
         "params": {
             name: {"value": value, "origin": origin[name]} for name, value in to_mapping(settings.params).items()
@@ -317,6 +318,7 @@ def _finish(
         "sizes": sizes.tolist(),
         "label_free": metrics.label_free(survey.codes, survey.labels, seed=0),
         "health": result.health,
+        "compiled": result.compiled,
         "model": runs.save_model(out, result.model),
         "report": str(out / "report.html"),
     }

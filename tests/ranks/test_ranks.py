@@ -113,6 +113,22 @@ def test_the_command_line_in_two_processes_finds_what_one_finds(tmp_path):
     assert done.stdout.count("acc") == 1  # one process speaks
 
 
+def test_compiled_in_two_processes_it_finds_what_one_finds(tmp_path):
+    def chosen(batch):
+        return ["ae-kmeans", "digits", "-k", "10", *(word.format(batch) for word in SETTINGS)]
+
+    fit(tmp_path / "one", *chosen(256))
+    fit(tmp_path / "two", *chosen(128), "--processes", "2", "--compile")
+    states = json.loads((tmp_path / "two" / "run.json").read_text())["compiled"]
+    if "compiled" not in states.values():
+        pytest.skip(f"torch.compile does not work here: {states}")
+    losses = [
+        [json.loads(line)["loss"] for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
 def test_what_can_be_mended_is_one_line_and_exit_code_2(tmp_path):
     for options, message in (
         (["kmeans", "digits", "-k", "10"], "processes: expected one for kmeans, got 2"),
