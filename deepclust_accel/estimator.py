@@ -40,7 +40,8 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         device: "auto", "cpu", "cuda" or "cuda:<number>".
         precision: "32-true" or "bf16-mixed".
         compile: whether training steps call the networks through torch.compile; same results to float tolerance, first
-            steps that take seconds. A network that cannot be compiled runs as it is, with a FallbackWarning.
+            steps that take seconds, and on CPUs nothing saved (docs/faq.md has the figures). A network that cannot be
+            compiled runs as it is, with a FallbackWarning.
         checkpoint: folder for snapshots while a fit is under way; a fit that finds one there continues it. Needs a
             random_state. None for no snapshots.
         pretrained: None; "cache", to take the networks of an equal pretraining done before and to keep these, in the user's

@@ -66,7 +66,10 @@ Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or
 Precision = Annotated[str | None, typer.Option("--precision", help="32-true or bf16-mixed.")]
 Compile = Annotated[
     bool | None,
-    typer.Option("--compile/--no-compile", help="Training steps call networks through torch.compile [default: no]."),
+    typer.Option(
+        "--compile/--no-compile",
+        help="Training steps call networks through torch.compile; on CPUs it saves nothing (docs/faq.md) [default: no].",
+    ),
 ]
 Pretrained = Annotated[
     str | None,
