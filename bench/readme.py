@@ -37,20 +37,43 @@ def kernels() -> str:
         f"\n{about}, torch {records[0]['machine']['versions']['torch']}; float32, forward + backward, interleaved, median "
         f"of {' or '.join(map(str, rounds))} rounds. CPU only: nothing here was measured on a GPU."
     )
-    return "\n".join(lines + _kmeans_iteration())
+    return "\n".join(lines + _residual_block() + _kmeans_iteration())
+
+
+def _residual_block() -> list[str]:
+    """The range over DCFAE's four shapes and both memory formats, in each type."""
+    words = []
+    for path in sorted((RESULTS).glob("residual_block_*.json"), reverse=True):  # float32 first
+        record = json.loads(path.read_text())
+        found = [r[f"ours {kind} by best"] for r in record["results"] for kind in ("channels_last", "contiguous")]
+        parts = (
+            ("the time of its two convolutions alone", "bare"),
+            ("of eager", "eager"),
+            ("of eager's activation memory", "peak_bytes"),
+        )
+        ranges = [(about, [r[key] for r in found]) for about, key in parts]
+        says = ", ".join(f"{min(values):.2f} to {max(values):.2f} {about}" for about, values in ranges)
+        words.append(f"{record['settings']['dtype']} {says}")
+    if not words:
+        return []
+    return [
+        "\n`residual_block`, a training step at DCFAE's shapes (batch 256: 64 × 16², 128 × 8², 256 × 4², 512 × 2²), "
+        f"2 threads, the better memory format of theirs: {'; '.join(words)} (`bench/residual_block.py`)."
+    ]
 
 
 def _kmeans_iteration() -> list[str]:
-    path = RESULTS / "kmeans_iteration.json"
-    if not path.exists():
-        return []
-    record = json.loads(path.read_text())
-    mine = record["seconds"].pop("ours")
-    others = ", ".join(f"{name} {record['ratio'][name]:.1f}×" for name in record["seconds"])
-    return [
-        f"\nOne exact k-means iteration of {record['rows']:,} × {record['columns']} rows, "
-        f"K = {record['clusters']}: {_milliseconds(statistics.median(mine))}; {others} (`bench/kmeans_iteration.py`)."
-    ]
+    lines = []
+    for record in sorted(
+        (json.loads(path.read_text()) for path in RESULTS.glob("kmeans_iteration_*.json")), key=lambda r: r["clusters"]
+    ):
+        mine = record["seconds"].pop("ours")
+        others = ", ".join(f"{name} {record['ratio'][name]:.2g}×" for name in record["seconds"])
+        lines.append(f"K = {record['clusters']}: {_milliseconds(statistics.median(mine))}; {others}")
+        rows = f"{record['rows']:,} × {record['columns']}"
+    return [f"\nOne exact k-means iteration of {rows} rows, {'. '.join(lines)} (`bench/kmeans_iteration.py`)."] * bool(
+        lines
+    )
 
 
 def _operator_lines(record: dict, operator: str, shape: str, others: tuple[str, ...]) -> list[str]:

@@ -13,7 +13,7 @@ Call = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Case:
-    """One operator, the ways others would compute it, and how much work it is.
+    """One operator at one shape, the ways others would compute it, and how much work it is.
 
     Args:
         operator: its name in `deepclust_accel.ops`.
@@ -31,6 +31,7 @@ class Case:
         rows: the sizes N to measure when none are asked for.
         columns: of the dense matrices of a user; None for as many as rows.
         upstream: rows -> the gradient that arrives from above at a result that is not a scalar, the same at every call.
+        variant: what `name` adds to the operator's, where it is measured at a second shape.
     """
 
     operator: str
@@ -47,6 +48,12 @@ class Case:
     rows: tuple[int, ...] = (300, 1024, 4096, 8192)
     columns: int | None = None
     upstream: Callable[[int], Tensor] | None = None
+    variant: str = ""
+
+    @property
+    def name(self) -> str:
+        """What users and records call the case."""
+        return self.operator + self.variant
 
     def gradient_from_above(self, rows: int) -> Tensor | None:
         """What the backward of a result of this size starts from; None for a scalar."""

@@ -77,7 +77,7 @@ class _Plan:
 
 def _present(plan: _Plan) -> dict[str, str]:
     """Operator/provider -> why it is left out, or an empty string; ArgumentError when nothing is left."""
-    there = {f"{case.operator}/{p.name}": p.missing(case) for case in plan.cases for p in plan.providers}
+    there = {f"{case.name}/{p.name}": p.missing(case) for case in plan.cases for p in plan.providers}
     for name, why in there.items():
         if why:
             plan.say(f"{name}: left out: {why}")
@@ -159,7 +159,7 @@ def _settings(rows: Sequence[int] | None, plan: _Plan) -> dict[str, Any]:
         "matmul_size": plan.matmul_size,
         "memory_budget_bytes": plan.budget,
         "operators": {
-            case.operator: {
+            case.name: {
                 "shape": case.shape,
                 "tolerance": case.tolerance,
                 "multiply_adds": {str(n): case.multiply_adds(n) for n in rows or case.rows},
@@ -171,7 +171,7 @@ def _settings(rows: Sequence[int] | None, plan: _Plan) -> dict[str, Any]:
 
 def _one_size(case: Case, rows: int, plan: _Plan) -> tuple[list[dict[str, Any]], list[float]]:
     """Entries of all providers at one size, and the GFLOP/s of the matrix product round by round."""
-    where = f"{case.operator} N={rows}"
+    where = f"{case.name} N={rows}"
     plan.say(f"{where}: computing value and gradients in float64")
     inputs = case.inputs(rows)
     exact, upstream = case.exact(inputs), case.gradient_from_above(rows)
@@ -193,7 +193,7 @@ def _one_size(case: Case, rows: int, plan: _Plan) -> tuple[list[dict[str, Any]],
     if plan.memory:
         for runner in runners:
             plan.say(f"{where}: {runner.name}: peak memory")
-            peak, why = memory.peak(case.operator, runner.name, rows)
+            peak, why = memory.peak(case.name, runner.name, rows)
             entries[runner.name] |= {"peak_bytes": peak, "reason": why}
     speed = {number: 2e-9 * plan.matmul_size**3 / seconds for number, (seconds,) in yardstick.samples.items()}
     times = {runner.name: _phases(runner) for runner in runners}
@@ -217,7 +217,7 @@ def _admit(
         why = f"would need {need / 2**30:.1f} GiB, the budget is {plan.budget / 2**30:.1f} GiB"
         return entry | {"status": "out of memory", "reason": why, "predicted_bytes": need}
     if provider.compiles:
-        plan.say(f"{case.operator} N={rows}: {provider.name}: first call, which may compile")
+        plan.say(f"{case.name} N={rows}: {provider.name}: first call, which may compile")
     start = time.perf_counter()
     try:
         call = provider.build(case)
@@ -250,7 +250,7 @@ def _entry(
 ) -> dict[str, Any]:
     """One entry of ``results``; what was not measured is None."""
     keys = ("median_s", "q1_s", "q3_s", "ratio", "ratio_q1", "ratio_q3", "gflops", "share_of_matmul")
-    entry: dict[str, Any] = {"operator": case.operator, "rows": rows, "provider": found["provider"], "phase": phase}
+    entry: dict[str, Any] = {"operator": case.name, "rows": rows, "provider": found["provider"], "phase": phase}
     entry |= {"status": found["status"], "reason": found["reason"], **dict.fromkeys(keys), "repeats": 0}
     for key in ("error", "first_call_s", "peak_bytes", "predicted_bytes"):
         entry[key] = found.get(key)

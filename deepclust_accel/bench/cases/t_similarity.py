@@ -10,17 +10,19 @@ from torch import Tensor
 from deepclust_accel import ops
 from deepclust_accel.bench.case import Case, Inputs
 
-LATENT, EMBEDDING = 50, 50
-DOF = 2.0 * LATENT
-
 _BLOCK_PAIRS, _BLOCK_ROWS = 2**18, 32  # of the float64 pass, see wasserstein_similarity.py
 
 
-def inputs(rows: int) -> Inputs:
-    """Codes and embeddings of DCFAE's sizes; the seed is fixed."""
+def inputs(rows: int, width: int) -> Inputs:
+    """Codes and embeddings of one width; the seed is fixed."""
     g = torch.Generator().manual_seed(rows)
-    z, e = torch.randn(rows, LATENT, generator=g) * 0.5, torch.randn(rows, EMBEDDING, generator=g)
+    z, e = torch.randn(rows, width, generator=g) * 0.5, torch.randn(rows, width, generator=g)
     return z.requires_grad_(), e.requires_grad_()
+
+
+def _dof(z: Tensor) -> float:
+    """The degrees of freedom of the code's similarity: DCFAE's twice the width."""
+    return 2.0 * z.shape[1]
 
 
 def _similarity(u: Tensor, dof: float) -> Tensor:
@@ -31,7 +33,7 @@ def _similarity(u: Tensor, dof: float) -> Tensor:
 
 def eager(z: Tensor, e: Tensor) -> Tensor:
     """The loss as its formula reads, with N x N matrices."""
-    p, q = _similarity(z, DOF), _similarity(e, 1.0)
+    p, q = _similarity(z, _dof(z)), _similarity(e, 1.0)
     return q.sum().log() - (p * q.log()).sum() / p.sum()
 
 
@@ -39,9 +41,10 @@ def keops(z: Tensor, e: Tensor) -> Tensor:
     """Three symbolic reductions."""
     from pykeops.torch import LazyTensor
 
-    x = LazyTensor(z[:, None]).sqdist(LazyTensor(z[None])) / DOF
+    dof = _dof(z)
+    x = LazyTensor(z[:, None]).sqdist(LazyTensor(z[None])) / dof
     y = LazyTensor(e[:, None]).sqdist(LazyTensor(e[None]))
-    p, log_q = (-(DOF + 1) / 2 * (1 + x).log()).exp(), -(1 + y).log()
+    p, log_q = (-(dof + 1) / 2 * (1 + x).log()).exp(), -(1 + y).log()
     return (1 / (1 + y)).sum(1).sum().log() - (p * log_q).sum(1).sum() / p.sum(1).sum()
 
 
@@ -68,30 +71,36 @@ def _sums(z: Tensor, e: Tensor, i: slice) -> tuple[Tensor, Tensor, Tensor]:
         d = (u[i].square().sum(1, keepdim=True) + u.square().sum(1) - 2 * u[i] @ u.T).clamp_min(0)
         return -(dof + 1) / 2 * torch.log1p(d / dof)
 
-    p, log_q = log_similarity(z, DOF).exp(), log_similarity(e, 1.0)
+    p, log_q = log_similarity(z, _dof(z)).exp(), log_similarity(e, 1.0)
     return p.sum(), log_q.exp().sum(), (p * log_q).sum()
 
 
-def multiply_adds(rows: int) -> dict[str, int]:
+def multiply_adds(rows: int, width: int) -> dict[str, int]:
     """Multiply-adds that cannot be saved, counting each unordered pair i < j once.
 
     Forward: both distances. Backward: both distances again, as nothing N x N is kept, and S_ij u_j into row i, S_ij u_i into
     row j for both. Logarithms, exponentials and the O(1) arithmetic of a pair are not counted.
     """
-    pairs, width = rows * (rows - 1) // 2, LATENT + EMBEDDING
-    return {"forward": pairs * width, "backward": pairs * 3 * width}
+    pairs = rows * (rows - 1) // 2
+    return {"forward": pairs * 2 * width, "backward": pairs * 6 * width}
 
 
-CASE = Case(
-    operator="t_similarity",
-    shape=f"D={LATENT}, E={EMBEDDING}, float32",
-    names=("z", "e"),
-    inputs=inputs,
-    call=partial(ops.t_similarity, dof_z=DOF),
-    eager=eager,
-    keops=keops,
-    exact=exact,
-    multiply_adds=multiply_adds,
-    dense_floats={"reference": 10, "eager": 10, "compile": 6},
-    tolerance=1e-3,
-)
+def _case(width: int, variant: str = "") -> Case:
+    return Case(
+        operator="t_similarity",
+        shape=f"D={width}, E={width}, float32",
+        names=("z", "e"),
+        inputs=partial(inputs, width=width),
+        call=partial(ops.t_similarity, dof_z=2.0 * width),
+        eager=eager,
+        keops=keops,
+        exact=exact,
+        multiply_adds=partial(multiply_adds, width=width),
+        dense_floats={"reference": 10, "eager": 10, "compile": 6},
+        tolerance=1e-3,
+        rows=(256, 1024, 4096, 8192),
+        variant=variant,
+    )
+
+
+CASES = (_case(50), _case(10, "-d10"))
