@@ -188,9 +188,9 @@ def compiled() -> str:
         lines.append(f"{about} {row['compilation_s']:.0f} s |")
     machine = record["machine"]
     lines.append(
-        f"\n{machine['cpu']}, {record['threads']} thread{'s' * (record['threads'] > 1)}, torch {record['torch']}, batches "
-        "of 256, default widths, in turns (`bench/compiled.py`); compiling is that of all stages "
-        "together. Not measured on a GPU."
+        f"\n{machine['cpu']}, {record['threads']} thread{'s' * (record['threads'] > 1)}, torch {record['torch']}, load "
+        f"{machine['load']:.0f} at the end, batches of 256, default widths, in turns on a busy machine "
+        "(`bench/compiled.py`); compiling is that of all stages together. Not measured on a GPU."
     )
     return "\n".join(lines)
 
