@@ -185,12 +185,13 @@ def compiled() -> str:
         times = " | ".join(_milliseconds(row[key]) for key in ("plain_s", "compiled_s"))
         ratio = f"{row['ratio']:.2f} ({row['ratios'][0]:.2f}–{row['ratios'][-1]:.2f})"
         about = f"| {row['data']} | `{row['method']}` | {row['stage']} | {times} | {ratio} |"
-        lines.append(f"{about} {row['compilation_s']:.0f} s |")
+        compiling = row["compilation_s"]
+        lines.append(f"{about} {'–' if compiling is None else f'{compiling:.0f} s'} |")
     machine = record["machine"]
     lines.append(
         f"\n{machine['cpu']}, {record['threads']} thread{'s' * (record['threads'] > 1)}, torch {record['torch']}, load "
         f"{machine['load']:.0f} at the end, batches of 256, default widths, in turns on a busy machine "
-        "(`bench/compiled.py`); compiling is that of all stages together. Not measured on a GPU."
+        "(`bench/compiled.py`); compiling, from an empty cache, is that of all stages together. Not measured on a GPU."
     )
     return "\n".join(lines)
 

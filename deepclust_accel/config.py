@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
@@ -28,9 +28,13 @@ def param(
     low: float | None = None,
     high: float | None = None,
     above: float | None = None,
+    check: Callable[[Any], None] | None = None,
 ) -> Any:
-    """A dataclass field with its documentation: ``low``/``high`` are inclusive bounds, ``above`` an exclusive one."""
-    meta = {"help": help, "unit": unit, "low": low, "high": high, "above": above}
+    """A dataclass field with its documentation.
+
+    ``low``/``high`` are inclusive bounds, ``above`` an exclusive one; ``check`` raises ValueError for what else cannot be.
+    """
+    meta = {"help": help, "unit": unit, "low": low, "high": high, "above": above, "check": check}
     return field(default=default, metadata=meta)
 
 
@@ -91,6 +95,8 @@ def from_mapping(cls: type, mapping: Mapping[str, Any]) -> Any:
         try:
             values[name] = _coerce(value, hints[name])
             _check_bounds(values[name], known[name].metadata)
+            if check := known[name].metadata.get("check"):
+                check(values[name])
         except ValueError as problem:
             problems.append(f"{name}: {problem}")
     if problems:

@@ -40,7 +40,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         device: "auto", "cpu", "cuda" or "cuda:<number>".
         precision: "32-true" or "bf16-mixed".
         compile: whether training steps call the networks through torch.compile; same results to float tolerance, first
-            steps that take seconds, and on CPUs nothing saved (docs/faq.md has the figures). A network that cannot be
+            steps that take half a minute, and on CPUs nothing saved (docs/faq.md has the figures). A network that cannot be
             compiled runs as it is, with a FallbackWarning.
         checkpoint: folder for snapshots while a fit is under way; a fit that finds one there continues it. Needs a
             random_state. None for no snapshots.
@@ -184,6 +184,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True  # dense a batch at a time
         tags.transformer_tags.preserves_dtype = ["float32"]  # codes are float32 whatever comes in
         return tags
 
@@ -234,9 +235,11 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
             check_is_fitted(self, "model_")
         if isinstance(X, (str, Path)):
             source = open_data(X).source
-        elif isinstance(X, torch.Tensor) or isinstance(X, np.ndarray) and (X.ndim > 2 or isinstance(X, np.memmap)):
+        elif isinstance(X, torch.Tensor):
             source = ArraySource(X)
-        elif isinstance(X, (DataSource, Dataset)):
+        elif isinstance(X, np.ndarray) and (X.ndim > 2 or isinstance(X, (np.memmap, np.ma.MaskedArray))):
+            source = ArraySource(X)
+        elif isinstance(X, (DataSource, Dataset)) or hasattr(X, "tocsr"):
             source = open_data(X).source
         else:
             X = validate_data(self, X, reset=fitting_now, dtype="numeric", ensure_min_samples=2 if fitting_now else 1)

@@ -74,5 +74,7 @@ def left_over(path: Path) -> bool:
 def sweep(folder: Path) -> None:
     """Remove what killed processes were writing."""
     for path in folder.glob(".*"):
-        if left_over(path):
+        if left_over(path) and path.is_dir():
+            shutil.rmtree(path)
+        elif left_over(path):
             path.unlink()

@@ -21,6 +21,7 @@ from torch import Tensor
 from deepclust_accel import ops
 from deepclust_accel.config import Params, from_mapping, resolve, to_mapping
 from deepclust_accel.data import Batch, DataSource, DataSpec, Loader, Scaling, check_finite, fingerprint
+from deepclust_accel.data.loader import shuffle_of
 from deepclust_accel.engine.checkpoint import Checkpoint
 from deepclust_accel.engine.collectives import barrier
 from deepclust_accel.engine.engine import Engine
@@ -28,7 +29,7 @@ from deepclust_accel.engine.monitor import History, Watcher
 from deepclust_accel.engine.pretraining import Networks, PretrainingCache, Taken
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.seeding import derive_seed, isolated
-from deepclust_accel.errors import ArgumentError, DataError
+from deepclust_accel.errors import ArgumentError, DataError, TrainingError
 from deepclust_accel.health import examine
 from deepclust_accel.methods import registry
 from deepclust_accel.methods.base import Method
@@ -105,6 +106,7 @@ class Model:
 
         Raises:
             DataError: rows of another shape, or a value that is NaN, infinite or too large for float32.
+            TrainingError: the model itself gives what is not finite.
         """
         if tuple(source.spec.shape) != tuple(self.spec.shape):
             raise DataError(
@@ -112,17 +114,24 @@ class Model:
                 f"{tuple(source.spec.shape)}; use the same columns"
             )
         loader = Loader(source, seed=0, scaling=self.scaling, device=self.device)
-        with torch.inference_mode(), closing(loader.sequential(batch_size=BLOCK_ROWS)) as batches:
+        with closing(loader.sequential(batch_size=BLOCK_ROWS)) as batches:
             for batch in batches:
-                rows = len(batch.x)
                 _refuse_not_finite(batch)
-                x = (
-                    torch.cat([batch.x, batch.x.new_zeros(BLOCK_ROWS - rows, *batch.x.shape[1:])])
-                    if rows < BLOCK_ROWS
-                    else batch.x
-                )
-                z = self.network.embed(x)
-                yield z[:rows].cpu(), self.network.assign(z)[:rows].cpu()
+                yield self._apply(batch.x)
+
+    @torch.inference_mode()
+    def _apply(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        rows = len(x)
+        if rows < BLOCK_ROWS:
+            x = torch.cat([x, x.new_zeros(BLOCK_ROWS - rows, *x.shape[1:])])
+        z = self.network.embed(x)
+        z, p = z[:rows], self.network.assign(z)[:rows]
+        if not bool((z.sum() + p.sum()).isfinite()) and not bool(z.isfinite().all() and p.isfinite().all()):
+            raise TrainingError(
+                f"{self.settings.method}: expected finite codes and probabilities, got others, since its last steps broke "
+                "the weights; lower the learning rate or check the scaling of the data"
+            )
+        return z.cpu(), p.cpu()
 
     def embed(self, source: DataSource) -> np.ndarray:
         """(N, Z) float32 codes."""
@@ -228,7 +237,7 @@ def fit(
     method = build(settings, spec)
     if isinstance(pretrained, Networks):
         _check_replaceable(settings, method)
-    _check_processes(settings, method, runtime)
+    _check_processes(settings, method, spec, runtime)
     if on_start is not None and runtime.rank == 0:
         on_start()
     barrier()  # the folder is in order before others look for a snapshot
@@ -266,10 +275,14 @@ def _fit_scaling(settings: Settings, source: DataSource) -> tuple[Scaling, bool]
     return Scaling.fit(settings.scaling, source), unit_range
 
 
-def _check_processes(settings: Settings, method: Method, runtime: Runtime) -> None:
+def _check_processes(settings: Settings, method: Method, spec: DataSpec, runtime: Runtime) -> None:
     if runtime.world_size > 1 and not method.info.distributed:
         raise ArgumentError(
             f"processes: expected one for {settings.method}, got {runtime.world_size}; start it without torchrun"
+        )
+    if spec.rows is not None and spec.rows < runtime.world_size:
+        raise ArgumentError(
+            f"processes: expected at most as many as rows ({spec.rows}), got {runtime.world_size}; start fewer"
         )
 
 
@@ -338,7 +351,12 @@ def _identity(settings: Settings, spec: DataSpec, source: DataSource, runtime: R
         "scaling": settings.scaling,
         "precision": settings.precision,
         "world_size": runtime.world_size,
-        "data": {"shape": list(spec.shape), "rows": spec.rows, "fingerprint": fingerprint(source)},
+        "data": {
+            "shape": list(spec.shape),
+            "rows": spec.rows,
+            "fingerprint": fingerprint(source),
+            "shuffle": shuffle_of(source),  # equal rows in other files may be mixed otherwise
+        },
         **({"compile": True} if settings.compile else {}),  # other bits; absent as in older snapshots
     }
 

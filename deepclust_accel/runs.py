@@ -30,7 +30,7 @@ from safetensors.torch import save as save_tensors
 from deepclust_accel import fitting
 from deepclust_accel.config import from_mapping, to_mapping
 from deepclust_accel.data import DataSpec, Scaling
-from deepclust_accel.engine.runtime import Runtime
+from deepclust_accel.engine.runtime import device_of
 from deepclust_accel.errors import OutputError, PluginError, ResumeError
 from deepclust_accel.files import left_over, sweep, write_atomic
 from deepclust_accel.fitting import Model, Settings
@@ -255,7 +255,7 @@ def load_model(folder: str | Path, device: str = "auto") -> Model:
             f"install that version or fit again"
         ) from cause
     scale = Scaling.from_state(_strip(tensors, "scaling."))
-    return Model(settings, spec, network, scale, Runtime(device, precision).device)
+    return Model(settings, spec, network, scale, device_of(device))
 
 
 def write_array(path: Path, array: np.ndarray) -> None:

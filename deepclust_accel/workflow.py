@@ -79,19 +79,20 @@ def run_fit(
     board = TensorBoard(request.out / runs.TENSORBOARD) if request.tensorboard else None
     settings, origin, data = _look_up(request)
     truth = open_labels(request.labels, data)
-    if int(os.environ.get("RANK", "0")):
-        return _follow(request, settings, data)
     started = {
         "status": "running",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": request.command,
         **_description(settings, origin, data, request),
     }
-    runs.claim(request.out, resume=request.resume, overwrite=request.overwrite, dry=True)
     earlier = runs.read_record(request.out) if request.resume and (request.out / runs.RECORD).exists() else None
     if earlier:
         _check_same(earlier, settings, data)
-    if earlier and earlier.get("status") == "finished":
+    finished = earlier and earlier.get("status") == "finished"
+    if int(os.environ.get("RANK", "0")):
+        return earlier if finished else _follow(request, settings, data)
+    runs.claim(request.out, resume=request.resume, overwrite=request.overwrite, dry=True)
+    if finished:
         runs.load_model(request.out)  # "nothing to resume" is said only of a run that is whole
         for name in ("labels.npy", "probabilities.npy"):
             runs.read_array(request.out / name)

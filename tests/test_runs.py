@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+import torch
 
 from deepclust_accel import DeepClusterer, runs
 from deepclust_accel.cli import main
@@ -184,3 +185,11 @@ def test_a_save_that_is_cut_off_can_be_told(tmp_path, monkeypatch):
         DeepClusterer.load(tmp_path / "m")
     model.save(tmp_path / "m", overwrite=True)
     assert np.array_equal(DeepClusterer.load(tmp_path / "m").predict(X), model.labels_)
+
+
+def test_a_model_is_loaded_without_joining_other_processes(tmp_path, monkeypatch):
+    DeepClusterer("kmeans", 2, random_state=0).fit(X).save(tmp_path / "model")
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert runs.load_model(tmp_path / "model").device.type == "cpu"
+    assert not torch.distributed.is_initialized()

@@ -13,7 +13,7 @@ import typer
 
 from deepclust_accel.cli import bench, data, doctor, fit, methods, plugin, predict, report
 from deepclust_accel.cli.output import options, say
-from deepclust_accel.errors import DcaccelError, FallbackWarning
+from deepclust_accel.errors import ArgumentError, DataError, DcaccelError, FallbackWarning, PluginError
 
 __all__ = ["app", "main"]
 
@@ -99,5 +99,9 @@ def _stop(message: str, code: int) -> None:
         import traceback
 
         traceback.print_exc()
-    say("dcaccel: " + " ".join(message.split()))
+    rank, mistake = os.environ.get("RANK", "0"), isinstance(sys.exc_info()[1], (ArgumentError, DataError, PluginError))
+    # A mistake is found by all processes of a machine, and its first one says it; what else happens may happen to one.
+    if not mistake or os.environ.get("LOCAL_RANK", "0") == "0":
+        who = "dcaccel" if rank == "0" else f"dcaccel: rank {rank}"
+        print(f"{who}: " + " ".join(message.split()), file=sys.stderr, flush=True)
     sys.exit(code)

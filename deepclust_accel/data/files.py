@@ -218,7 +218,7 @@ def _objects(what: str, part: str) -> DataError:
 
 
 def _read_csv(path: Path, what: str) -> tuple[np.ndarray, None]:
-    header_lines = _header_lines(path, what)
+    header_lines = csv_header_lines(path)
     try:
         with path.open(encoding="utf-8-sig", newline=None) as lines:
             for _ in range(header_lines):
@@ -233,8 +233,13 @@ def _read_csv(path: Path, what: str) -> tuple[np.ndarray, None]:
     return rows, None
 
 
-def _header_lines(path: Path, what: str) -> int:
-    """Number of lines to skip; 0 if the first line that is not blank has numbers."""
+def csv_header_lines(path: Path, labels_allowed: bool = False) -> int:
+    """Number of lines to skip; 0 if the first line that is not blank has numbers.
+
+    Raises:
+        DataError: No such line, names beside numbers, the column numbers of pandas, or (unless allowed) a name of labels.
+    """
+    what = shown(path)
     try:
         with path.open(encoding="utf-8-sig", newline=None) as lines:
             content = ((number, line) for number, line in enumerate(lines, 1))
@@ -246,7 +251,8 @@ def _header_lines(path: Path, what: str) -> int:
             if len(numeric) == len(entries):
                 _refuse_column_numbers(entries, number, what)
                 return 0
-            _refuse_labels(entries, what)
+            if not labels_allowed:
+                _refuse_labels(entries, what)
             if numeric or not any(entries):
                 bad = next(entry for entry in entries if not _is_number(entry))
                 raise DataError(

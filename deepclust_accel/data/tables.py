@@ -11,7 +11,7 @@ import numpy as np
 
 from deepclust_accel.data.blocks import BlockSource, window_of
 from deepclust_accel.data.extras import require
-from deepclust_accel.data.files import check_file, shown, translated
+from deepclust_accel.data.files import check_file, csv_header_lines, shown, translated
 from deepclust_accel.errors import DataError, nearest
 
 __all__ = ["open_table", "read_column"]
@@ -125,14 +125,10 @@ def _arrow(path: Path) -> tuple[Any, list[Block]]:
 def _csv(path: Path) -> tuple[Any, list[Block]]:
     dataset, csv = (require(f"pyarrow.{m}", "parquet", shown(path)) for m in ("dataset", "csv"))
     float64 = require("pyarrow", "parquet", shown(path)).float64()
-    names = dataset.CsvFileFormat().make_fragment(str(path), _disk()).physical_schema.names
-    headless = all(_is_number(name) for name in names)
-    if headless:
-        names = [f"f{i}" for i in range(len(names))]
-    options = {
-        "read_options": csv.ReadOptions(autogenerate_column_names=headless),
-        "convert_options": csv.ConvertOptions(column_types=dict.fromkeys(names, float64)),
-    }
+    headless = csv_header_lines(path, labels_allowed=True) == 0  # `_choose` knows which columns were asked for
+    options = {"read_options": csv.ReadOptions(autogenerate_column_names=headless)}
+    names = dataset.CsvFileFormat(**options).make_fragment(str(path), _disk()).physical_schema.names
+    options["convert_options"] = csv.ConvertOptions(column_types=dict.fromkeys(names, float64))
     fragment = dataset.CsvFileFormat(**options).make_fragment(str(path), _disk())
     return fragment.physical_schema, [(fragment.count_rows(), lambda c: fragment.to_table(columns=c))]
 
@@ -237,11 +233,3 @@ def _values(column: Any, what: str, start: int, width: int = 1) -> np.ndarray:
         row = start + int(np.flatnonzero(column.is_null().to_numpy())[0]) // width
         raise DataError(f"{what}: expected {dtype}, got a missing value in row {row}; fill or drop such rows")
     return column.to_numpy()
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

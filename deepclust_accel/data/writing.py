@@ -40,7 +40,7 @@ def open_rows(path: Path, rows: int, shape: tuple[int, ...], dtype: np.dtype | t
         def put(block: np.ndarray) -> None:
             nonlocal count
             count += len(block)
-            write(np.ascontiguousarray(block, dtype))
+            write(_as(block, dtype, path))
 
         yield put
         if count != rows:
@@ -88,6 +88,16 @@ def write_rows(
                 for _, block in chunks(part):
                     put(block)
     return -(-rows // each)
+
+
+def _as(block: np.ndarray, dtype: np.dtype, path: Path) -> np.ndarray:
+    """The block in another type; DataError where that makes numbers infinite."""
+    with np.errstate(over="ignore"):
+        cast = np.ascontiguousarray(block, dtype)
+    narrower = block.dtype.kind == dtype.kind == "f" and dtype.itemsize < block.dtype.itemsize
+    if narrower and np.isinf(cast).sum() > np.isinf(block).sum():
+        raise DataError(f"{path}: expected values that {dtype} can hold, got larger ones; choose a wider type")
+    return cast
 
 
 @contextmanager

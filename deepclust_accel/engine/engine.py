@@ -71,8 +71,8 @@ class Engine:
         Raises:
             ValueError: the plan and the parts do not fit each other (a defect of the method).
             ResumeError: no snapshot is whole, or it belongs to other settings, or processes see different ones.
-            TrainingError: a logged term is no longer finite; names stage, epoch, step, term and rows, and leaves the last
-                snapshot.
+            TrainingError: a logged term is no longer finite; names stage, epoch, step, term and rows. Or a weight is not at
+                the end of an epoch. The last snapshot is left.
         """
         stages, parts = list(method.plan()), method.parts()
         check_plan(method, stages, parts)
@@ -194,6 +194,7 @@ class Engine:
                 run.step += 1
                 self._watcher.step()
         means = self._take_log(stage, index)
+        self._check_weights(stage)
         seconds, machine = round(time.monotonic() - begin, 4), meter.read(run.device)
         record = {"stage": stage.name, "epoch": epoch, "seconds": seconds, "machine": machine, **means}
         self._history.append(record)
@@ -230,6 +231,16 @@ class Engine:
         if broke:
             raise _not_finite(stage, index, self._run, means, broke)
         return means
+
+    def _check_weights(self, stage: Train) -> None:
+        """TrainingError where the last step of an epoch, whose loss was finite, left weights that are not."""
+        for name in (name for group in stage.groups.values() for name in group.parts):
+            for key, parameter in self._parts[name].named_parameters():
+                if not bool(parameter.sum().isfinite()) and not bool(parameter.isfinite().all()):
+                    raise TrainingError(
+                        f"stage {stage.name!r}, after epoch {self._run.epoch + 1} of {stage.epochs}: expected finite "
+                        f"weights, got others in {name}.{key}; lower the learning rate or check the scaling of the data"
+                    )
 
     def _look(self, stage: str) -> dict:
         if self._examine is None:

@@ -17,7 +17,7 @@ from deepclust_accel.engine.compiled import Compiled
 from deepclust_accel.engine.stage import Group
 from deepclust_accel.errors import ArgumentError
 
-__all__ = ["PRECISIONS", "Runtime"]
+__all__ = ["PRECISIONS", "Runtime", "device_of"]
 
 PRECISIONS = ("32-true", "bf16-mixed")
 _OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -41,7 +41,7 @@ class Runtime:
     def __init__(self, device: str = "auto", precision: str = "32-true", compile: bool = False):
         if precision not in PRECISIONS:
             raise ArgumentError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
-        kind, self._precision = _join(_device(device)), precision
+        kind, self._precision = _join(device_of(device)), precision
         self._compile, self._compiled = compile, {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Fabric advises on hardware that was not asked for
@@ -96,8 +96,12 @@ class Runtime:
         self._fabric.backward(loss)
 
 
-def _device(wanted: str) -> torch.device:
-    """The device of this process: of several on a machine, each takes the CUDA device of its local rank."""
+def device_of(wanted: str) -> torch.device:
+    """The device of this process: of several on a machine, each takes the CUDA device of its local rank.
+
+    Raises:
+        ArgumentError: unknown, or one that this machine does not have.
+    """
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
@@ -127,7 +131,7 @@ def _join(device: torch.device) -> torch.device:
         import torch.distributed.nn.functional  # noqa: F401
 
         if device.type == "cuda":
-            torch.cuda.set_device(device)
+            torch.cuda.setdevice_of(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)
     return device

@@ -8,12 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from deepclust_accel.data.room import pieces
 from deepclust_accel.engine.run import Run
 from deepclust_accel.errors import ArgumentError
 from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams
 from deepclust_accel.methods.base import DataSpec, Group, MethodInfo, Pass, Stage, Train, param
 from deepclust_accel.methods.cm import ModuleParams, averaging_step, check_alpha, start_module
-from deepclust_accel.methods.initialization import INITIALIZER_HELP, first_clusters
+from deepclust_accel.methods.initialization import first_clusters, initializer_param
 from deepclust_accel.nn.clustering_module import ClusteringModule, dirichlet_loss, module_losses
 from deepclust_accel.nn.mlp import Mlp
 
@@ -28,7 +29,7 @@ class AeCmParams(ModuleParams, AutoencoderParams):
         None, "width of the code, at least K; none: the larger of 10 and K", unit="units", low=1
     )
     slope: float = param(0.2, "of the leaky ReLU below zero", low=0)
-    initializer: str = param("kmeans", INITIALIZER_HELP)
+    initializer: str = initializer_param()
     n_init: int = param(20, "restarts of the initializer, where it has such", low=1)
     unit_centroids: bool = param(
         True,
@@ -119,8 +120,10 @@ class AeCm(AutoencoderMethod):
         if p.unit_centroids:
             length = centers.norm(dim=1).mean().clamp_min(1e-6)
             self._rescale(length)
-            codes, centers = codes / length, centers / length
-        start_module(self.module, codes, centers, labels, p)
+            centers = centers / length
+            for rows in pieces(codes):
+                codes[rows] /= length
+        start_module(self.module, codes, centers, labels, p, run)
 
     def _module_step(self, nets, batch, run: Run) -> Tensor:
         with torch.no_grad():

@@ -81,7 +81,8 @@ def mean_square(codes: Tensor, around: Callable[[slice], Tensor], run: Run) -> T
     return (run.sum_ranks(total) / run.rows).to(codes.dtype)
 
 
-_SHARED = ("_inputs", "_mean", "_reconstruct", "mean_squared_error")  # what pretraining depends on besides settings
+# What pretraining depends on besides settings. Tensors that are equal in shape do not make networks equal.
+_SHARED = ("_networks", "_inputs", "_mean", "_reconstruct", "mean_squared_error")
 
 
 class ReconstructionMethod(Method):
@@ -119,9 +120,11 @@ class ReconstructionMethod(Method):
     def _pretrain(self, name: str, step: Callable, group: Group, epochs: int, **facts: Any) -> Train:
         """A stage of pretraining that other methods can take over.
 
-        A subclass that changes how rows are shown or compared shares its networks only with its like and equal settings.
+        A subclass with networks of its own, or that changes how rows are shown or compared, shares them only with its like,
+        with equal settings and rows of the same shape.
         """
-        own = [name for name in _SHARED if getattr(type(self), name) is not getattr(ReconstructionMethod, name)]
+        own = [name for name in _SHARED if getattr(type(self), name) is not getattr(AutoencoderMethod, name)]
+        image = self.data.image_shape and list(self.data.image_shape)
         recipe = {
             "epochs": epochs,
             "batch_size": self.params.pretrain_batch_size,
@@ -129,7 +132,7 @@ class ReconstructionMethod(Method):
             "falling": group.decay is not None,
             "unit_range": self.data.unit_range,
             **facts,
-            **({"only": [type(self).__qualname__, own, to_mapping(self.params)]} if own else {}),
+            **({"only": [type(self).__qualname__, own, to_mapping(self.params), image]} if own else {}),
         }
         return Train(name, step, {"main": group}, epochs, self.params.pretrain_batch_size, recipe=recipe)
 

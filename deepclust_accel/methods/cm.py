@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from deepclust_accel.cluster.kmeans import kmeans
 from deepclust_accel.engine.run import Run
 from deepclust_accel.errors import ArgumentError
+from deepclust_accel.methods.autoencoder import mean_square
 from deepclust_accel.methods.base import DataSpec, Group, Method, MethodInfo, Params, Pass, Stage, Train, Update, param
 from deepclust_accel.nn.clustering_module import ClusteringModule, dirichlet_loss, module_losses
 
@@ -66,9 +67,11 @@ def check_alpha(params: ModuleParams, n_clusters: int) -> Tensor:
     return torch.tensor(params.alpha)
 
 
-def start_module(module: ClusteringModule, z: Tensor, centers: Tensor, labels: Tensor, params: ModuleParams) -> None:
+def start_module(
+    module: ClusteringModule, z: Tensor, centers: Tensor, labels: Tensor, params: ModuleParams, run: Run
+) -> None:
     """Put the module at clusters of z (n, q): centers (K, q) and labels (n,)."""
-    within = (z - centers[labels]).square().mean().clamp_min(1e-6)
+    within = mean_square(z, lambda rows: centers[labels[rows]], run).mean().clamp_min(1e-6)
     module.set_means(centers, within if params.encoder_start == "posterior" else None)
 
 
@@ -148,7 +151,7 @@ class Cm(Method):
             sum_ranks=run.sum_ranks,
             index=run.row_numbers(),
         )
-        start_module(self.module, rows, found.centers, found.labels.to(rows.device), self.params)
+        start_module(self.module, rows, found.centers, found.labels.to(rows.device), self.params, run)
 
     def _step(self, nets, batch, run: Run) -> Tensor:
         x = batch.x.flatten(1)

@@ -13,7 +13,7 @@ from deepclust_accel.engine.run import Run
 from deepclust_accel.methods.ae_kmeans import nearest_one_hot
 from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams, choose_decoder, deviation
 from deepclust_accel.methods.base import DataSpec, Group, MethodInfo, Pass, Stage, Train, param
-from deepclust_accel.methods.initialization import INITIALIZER_HELP, first_clusters
+from deepclust_accel.methods.initialization import first_clusters, initializer_param
 from deepclust_accel.nn.mlp import Mlp
 
 __all__ = ["Dahal", "DahalParams"]
@@ -42,7 +42,7 @@ class DahalParams(AutoencoderParams):
     normalization: Literal["rows", "global"] = param("rows", "similarities sum to 1 over each row's pairs, or over all")
     include_diagonal: bool = param(False, "pairs of a row with itself take part")
     detach_target: bool = param(False, "the code gets no gradient through its own similarities")
-    clusterer: str = param("kmeans", INITIALIZER_HELP.replace("the first clusters", "the clusters of the embedding"))
+    clusterer: str = initializer_param("the clusters of the embedding")
     n_init: int = param(20, "restarts of the clusterer, where it has such", low=1)
 
 

@@ -21,7 +21,7 @@ from deepclust_accel.methods.ae_kmeans import nearest_one_hot
 from deepclust_accel.methods.autoencoder import choose_decoder
 from deepclust_accel.methods.base import DataSpec, Group, Method, MethodInfo, Pass, Stage, Train, Update, param
 from deepclust_accel.methods.images import AugmentationParams, augmented, image_layout
-from deepclust_accel.methods.initialization import INITIALIZER_HELP, first_clusters
+from deepclust_accel.methods.initialization import first_clusters, initializer_param
 from deepclust_accel.nn.mlp import Mlp
 from deepclust_accel.nn.residual import ResidualDecoder, ResidualEncoder, glorot
 
@@ -73,7 +73,7 @@ class DcfaeParams(AugmentationParams):
     label_noise: float = param(0.05, "the discriminator's targets are 0 and 1 plus uniform noise up to this", low=0)
     augment: bool = param(True, "distort images in the second stage")
     shift: float = param(0.0625, "augmentation: largest shift, share of the side", low=0, high=1)
-    clusterer: str = param("kmeans", INITIALIZER_HELP.replace("the first clusters", "the clusters of the embedding"))
+    clusterer: str = initializer_param("the clusters of the embedding")
     n_init: int = param(20, "restarts of the clusterer, where it has such", low=1)
 
 

@@ -14,7 +14,7 @@ from deepclust_accel.engine.run import Run
 from deepclust_accel.methods.ae_kmeans import nearest_one_hot
 from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams
 from deepclust_accel.methods.base import DataSpec, Group, MethodInfo, Pass, Stage, Train, Update, param
-from deepclust_accel.methods.initialization import INITIALIZER_HELP, first_clusters
+from deepclust_accel.methods.initialization import first_clusters, initializer_param
 
 __all__ = ["Dcn", "DcnParams"]
 
@@ -23,7 +23,7 @@ __all__ = ["Dcn", "DcnParams"]
 class DcnParams(AutoencoderParams):
     """Settings of dcn."""
 
-    initializer: str = param("kmeans", INITIALIZER_HELP)
+    initializer: str = initializer_param()
     n_init: int = param(20, "restarts of the initializer, where it has such", low=1)
     batch_size: int = param(256, "rows per step of clustering", unit="rows", low=1)
     epochs: int = param(50, "epochs of clustering", unit="epochs", low=0)
@@ -85,12 +85,15 @@ class Dcn(AutoencoderMethod):
         run.log(reconstruction=reconstruction, clustering=clustering)
         yield Update(reconstruction + 0.5 * self.params.cluster_weight * clustering)
         with torch.no_grad():
-            self._follow(nets.encoder(batch.x), run)
+            self._follow(nets.encoder(batch.x), float(batch.share > 0), run)
 
-    def _follow(self, z: Tensor, run: Run) -> None:
-        """Let the centers take the rows of a batch, one after the other: in the end each is the mean of what it took."""
+    def _follow(self, z: Tensor, counted: float, run: Run) -> None:
+        """Let the centers take the rows of a batch, one after the other: in the end each is the mean of what it took.
+
+        ``counted`` is 0 where a process without rows of its own stands in with another's.
+        """
         sums, counts = ops.center_sums(z, ops.nearest_center(z, self.centers)[0], self.n_clusters)
-        sums, counts = run.sum_ranks(sums), run.sum_ranks(counts)
+        sums, counts = run.sum_ranks(sums * counted), run.sum_ranks(counts * counted)
         total = self.counts + counts
         self.centers.copy_((self.centers * self.counts[:, None] + sums) / total[:, None])
         self.counts.copy_(total)

@@ -15,7 +15,7 @@ from deepclust_accel.errors import ArgumentError
 from deepclust_accel.methods.autoencoder import mean_square
 from deepclust_accel.methods.base import DataSpec, Group, Method, MethodInfo, Pass, Stage, Train, param
 from deepclust_accel.methods.images import ImageParams, require_images
-from deepclust_accel.methods.initialization import INITIALIZER_HELP, first_clusters
+from deepclust_accel.methods.initialization import first_clusters, initializer_param
 from deepclust_accel.methods.self_training import Targets
 from deepclust_accel.nn.conv import ConvDecoder, ConvEncoder
 
@@ -39,7 +39,7 @@ class DepictParams(ImageParams):
     learning_rate: float = param(1e-4, "Adam's rate of clustering", above=0)
     pretrain_epochs: int = param(50, "epochs of denoising", unit="epochs", low=0)
     pretrain_learning_rate: float = param(1e-3, "Adam's rate of denoising, falling linearly to zero", above=0)
-    initializer: str = param("kmeans", INITIALIZER_HELP)
+    initializer: str = initializer_param()
     n_init: int = param(20, "restarts of the initializer, where it has such", low=1)
     warmup_epochs: int = param(20, "epochs of the head on the first clusters", unit="epochs", low=0)
     epochs: int = param(100, "most epochs of clustering", unit="epochs", low=0)

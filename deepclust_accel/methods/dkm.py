@@ -12,7 +12,7 @@ from torch import Tensor
 from deepclust_accel.engine.run import Run
 from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams
 from deepclust_accel.methods.base import DataSpec, Group, MethodInfo, Pass, Stage, Train, param
-from deepclust_accel.methods.initialization import INITIALIZER_HELP, first_clusters
+from deepclust_accel.methods.initialization import first_clusters, initializer_param
 from deepclust_accel.nn.centers import SoftminCenters
 
 __all__ = ["Dkm", "DkmParams", "annealed_alpha"]
@@ -26,7 +26,7 @@ class DkmParams(AutoencoderParams):
     variant: Literal["pretrained", "annealed"] = param(
         "pretrained", "pretrained: k-means on a pretrained code, then α as it is; annealed: all from random, α rising"
     )
-    initializer: str = param("kmeans", INITIALIZER_HELP)
+    initializer: str = initializer_param()
     n_init: int = param(20, "restarts of the initializer, where it has such", low=1)
     batch_size: int = param(256, "rows per step of clustering", unit="rows", low=1)
     epochs: int = param(100, "epochs of clustering, pretrained variant", unit="epochs", low=0)

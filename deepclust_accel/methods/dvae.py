@@ -106,7 +106,7 @@ class Dvae(VariationalMethod):
     def _classify(self, nets, batch, run: Run) -> Tensor:
         with torch.no_grad():
             z = nets.encoder(batch.x)
-            pseudo = torch.cdist(z, self.mixture.mean).argmin(1)  # the k-means label: means are its centers until now
+            pseudo = torch.cdist(z, self.mixture.mean).argmin(1)  # means are those of the first clusters until now
         logits = nets.classifier(z)
         run.log(agreement=(logits.argmax(1) == pseudo).double().mean())
         return F.cross_entropy(logits, pseudo)

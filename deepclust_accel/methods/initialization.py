@@ -12,15 +12,21 @@ from torch import Tensor
 
 from deepclust_accel import ops
 from deepclust_accel.cluster.kmeans import kmeans
+from deepclust_accel.config import param
 from deepclust_accel.engine.run import Run
-from deepclust_accel.errors import ArgumentError, TrainingError
+from deepclust_accel.errors import TrainingError
 
-__all__ = ["INITIALIZER_HELP", "draw_seed", "first_clusters"]
+__all__ = ["draw_seed", "first_clusters", "initializer_param"]
 
-INITIALIZER_HELP = (
-    "who finds the first clusters: kmeans (ours, n_init restarts), or a class of sklearn.cluster or sklearn.mixture, with "
-    "options if need be: AgglomerativeClustering(linkage='average')"
-)
+
+def initializer_param(found: str = "the first clusters") -> Any:
+    """A setting that names who finds ``found``; what scikit-learn would refuse is refused before anything is trained."""
+    return param(
+        "kmeans",
+        f"who finds {found}: kmeans (ours, n_init restarts), or a class of sklearn.cluster or sklearn.mixture, with "
+        "options if need be: AgglomerativeClustering(linkage='average')",
+        check=lambda text: None if text == "kmeans" else _sklearn_clusterer(text, 2, 1, 0),
+    )
 
 
 def first_clusters(codes: Tensor, k: int, run: Run, *, initializer: str, n_init: int) -> tuple[Tensor, Tensor]:
@@ -31,8 +37,7 @@ def first_clusters(codes: Tensor, k: int, run: Run, *, initializer: str, n_init:
             or without options in parentheses. K, and where it has them a random state and ``n_init``, are filled in.
 
     Raises:
-        ArgumentError: no such clusterer, or options it does not take.
-        TrainingError: it did not find K clusters.
+        TrainingError: it did not find K clusters, or refuses these codes.
 
     Cost: k-means O(N K Z) an iteration and restart (beyond a million rows: of the best restart only);
     scikit-learn's clusterers see all codes on one process.
@@ -44,7 +49,11 @@ def first_clusters(codes: Tensor, k: int, run: Run, *, initializer: str, n_init:
     if run.world_size > 1:
         raise TrainingError(f"initializer: expected kmeans on {run.world_size} processes, got {initializer}; use one")
     model = _sklearn_clusterer(initializer, k, n_init, draw_seed(run))
-    labels = torch.from_numpy(np.asarray(model.fit_predict(codes.cpu().double().numpy()))).long().to(codes.device)
+    try:
+        found = model.fit_predict(codes.cpu().double().numpy())
+    except (ValueError, TypeError, MemoryError) as cause:
+        raise TrainingError(f"initializer {initializer}: expected {k} clusters, got {cause}; choose another") from cause
+    labels = torch.from_numpy(np.asarray(found)).long().to(codes.device)
     names = labels[labels >= 0].unique()  # a negative label is noise
     if len(names) != k:
         raise TrainingError(f"initializer {initializer}: expected {k} clusters, got {len(names)}; choose another")
@@ -75,9 +84,11 @@ def _sklearn_clusterer(text: str, k: int, n_init: int, seed: int) -> Any:
         kept = {key: value for key, value in filled.items() if key in known}
         if "n_clusters" in known:
             kept.pop("n_components", None)  # of SpectralClustering: eigenvectors
-        return cls(**{**kept, **options})
+        model = cls(**{**kept, **options})
+        model.fit_predict  # noqa: B018 - that of transformers is missing
+        model._validate_params()
+        return model
     except (SyntaxError, AttributeError, TypeError, ValueError) as cause:
-        raise ArgumentError(
-            f"initializer: expected kmeans or a clusterer of scikit-learn such as AgglomerativeClustering, got {text!r} "
-            f"({cause})"
+        raise ValueError(
+            f"expected kmeans or a clusterer of scikit-learn such as AgglomerativeClustering, got {text!r} ({cause})"
         ) from cause

@@ -12,7 +12,7 @@ from deepclust_accel import ops
 from deepclust_accel.engine.run import Run
 from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams
 from deepclust_accel.methods.base import DataSpec, Group, MethodInfo, Pass, Stage, Train, param
-from deepclust_accel.methods.initialization import INITIALIZER_HELP, first_clusters
+from deepclust_accel.methods.initialization import first_clusters, initializer_param
 from deepclust_accel.nn.experts import Experts
 
 __all__ = ["KDae", "KDaeParams"]
@@ -22,7 +22,7 @@ __all__ = ["KDae", "KDaeParams"]
 class KDaeParams(AutoencoderParams):
     """Settings of k-dae."""
 
-    initializer: str = param("kmeans", INITIALIZER_HELP)
+    initializer: str = initializer_param()
     n_init: int = param(20, "restarts of the initializer, where it has such", low=1)
     expert_hidden: tuple[int, ...] = param(
         (256, 64), "widths of the hidden layers of a cluster's encoder; its decoder mirrors them", unit="units", low=1

@@ -13,7 +13,7 @@ from deepclust_accel.data.room import pieces, room
 from deepclust_accel.engine.run import Run
 from deepclust_accel.methods.autoencoder import ReconstructionMethod, ReconstructionParams
 from deepclust_accel.methods.base import DataSpec, Every, Group, Pass, Stage, Train, param
-from deepclust_accel.methods.initialization import INITIALIZER_HELP, first_clusters
+from deepclust_accel.methods.initialization import first_clusters, initializer_param
 from deepclust_accel.nn.centers import StudentCenters
 
 __all__ = ["SelfTrained", "SelfTrainingParams", "Targets", "divergence", "sharpen"]
@@ -23,7 +23,7 @@ __all__ = ["SelfTrained", "SelfTrainingParams", "Targets", "divergence", "sharpe
 class SelfTrainingParams(ReconstructionParams):
     """Settings of self-training."""
 
-    initializer: str = param("kmeans", INITIALIZER_HELP)
+    initializer: str = initializer_param()
     n_init: int = param(20, "restarts of the initializer, where it has such", low=1)
     batch_size: int = param(256, "rows per step of clustering", unit="rows", low=1)
     epochs: int = param(100, "most epochs of clustering", unit="epochs", low=0)

@@ -10,7 +10,7 @@ from torch import Tensor
 from deepclust_accel.engine.run import Run
 from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams, deviation, mean_square
 from deepclust_accel.methods.base import Group, param
-from deepclust_accel.methods.initialization import INITIALIZER_HELP, first_clusters
+from deepclust_accel.methods.initialization import first_clusters, initializer_param
 from deepclust_accel.nn.mixture import DiagonalMixture
 from deepclust_accel.nn.mlp import Mlp
 
@@ -21,7 +21,7 @@ __all__ = ["VariationalMethod", "VariationalParams"]
 class VariationalParams(AutoencoderParams):
     """Settings of a variational autoencoder with a mixture prior."""
 
-    initializer: str = param("kmeans", INITIALIZER_HELP)
+    initializer: str = initializer_param()
     n_init: int = param(20, "restarts of the initializer, where it has such", low=1)
     batch_size: int = param(300, "rows per step of joint training", unit="rows", low=1)
     epochs: int = param(80, "epochs of joint training", unit="epochs", low=0)

@@ -23,7 +23,10 @@ def dense(c, rows):
 
 
 def test_every_public_operator_that_has_a_gradient_has_a_case():
-    assert {c.operator for c in CASES.values()} == set(ops.report()) - {"nearest_center", "center_sums"}  # bench/kmeans_iteration.py has these
+    assert {c.operator for c in CASES.values()} == set(ops.report()) - {
+        "nearest_center",
+        "center_sums",
+    }  # bench/kmeans_iteration.py has these
     for name, c in CASES.items():
         call = c.call.func if isinstance(c.call, partial) else c.call
         assert name == c.name and call is getattr(ops, c.operator)

@@ -86,6 +86,15 @@ def test_other_settings_are_another_cell(tmp_path, calls):
     assert len(grid.run(other, tmp_path)) == len(calls) == 2
 
 
+def test_other_rows_of_the_same_name_are_other_cells_and_push_the_old_ones_out(tmp_path, calls):
+    path, g = tmp_path / "x.npz", np.random.default_rng(0)
+    for expected in (1, 2):
+        np.savez(path, X=g.normal(size=(30, 2)), y=np.arange(30) % 3)
+        wanted = [r for r in grid.plan(["kmeans"], [], [str(path)], [0], 1.0) if r["label"] == "kmeans"]
+        assert len(grid.run(wanted, tmp_path / "out")) == 1 and len(calls) == expected
+    assert len((tmp_path / "out" / grid.RECORD).read_text().splitlines()) == 2
+
+
 def test_failed_cells_are_recorded_and_run_again_on_request_only(tmp_path, calls):
     cells = grid.run(requests(("gmm",), (0, 13)), tmp_path, workers=2)
     assert {c["seed"]: (c["status"], c["reason"]) for c in cells} == {0: ("ok", ""), 13: ("failed", "of a test")}

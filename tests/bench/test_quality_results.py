@@ -20,7 +20,7 @@ from page_reader import PageReader  # noqa: E402
 
 def made(data, label, seed, acc=None, *, scale=1.0, params=None, status="ok", reason=""):
     cell = {"data": data, "label": label, "method": label.split()[0], "seed": seed, "epochs_scale": scale}
-    cell |= {"params": params or {}, "status": status, "reason": reason}
+    cell |= {"params": params or {}, "fingerprint": data, "status": status, "reason": reason}
     if acc is not None:
         cell |= {"acc": acc, "nmi": acc / 2, "nmi_max": acc / 4, "ari": acc / 8}
         cell |= {"seconds": 10.0 * (seed + 1), "wall_seconds": 99.0, "peak_bytes": (seed + 1) * 2**20}

@@ -152,3 +152,13 @@ def test_a_fit_in_blocks_says_so_and_predicts_as_from_memory(tmp_path, monkeypat
     assert "got the data" in line
     line = refused("predict", tmp_path / "a", f"{tmp_path / 'x'}::x", "--out", tmp_path / "x" / "000003.parquet")
     assert "got the data" in line
+
+
+def test_a_type_too_narrow_for_a_value_is_refused(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[1.0, np.inf], [1e5, 0.0]]))
+    assert "expected values that float16 can hold" in refused(
+        "data", "convert", tmp_path / "x.npy", tmp_path / "y.npy", "--dtype", "float16"
+    )
+    assert not (tmp_path / "y.npy").exists()
+    ok("data", "convert", tmp_path / "x.npy", tmp_path / "y.npy", "--dtype", "float32")
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), np.load(tmp_path / "x.npy"))

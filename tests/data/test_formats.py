@@ -264,6 +264,17 @@ def test_strings_and_ragged_lines_in_csv_shards(tmp_path):
     refusal(tmp_path, "1.csv", "column 'b'")
 
 
+@pytest.mark.parametrize("first", ["1.0,,3.0", "0,1,2", "a,2,c", "class,b,c"])
+def test_a_first_line_that_is_refused_in_a_csv_is_refused_in_a_folder(tmp_path, first):
+    (tmp_path / "x.csv").write_text(f"{first}\n4,5,6\n7,8,9\n")
+    with pytest.raises(DataError) as alone:
+        open_data(tmp_path / "x.csv")
+    word = str(alone.value).partition(": ")[2].partition(";")[0].partition(" in line")[0]
+    refusal(tmp_path, word.partition("got ")[2])
+    (tmp_path / "x.csv").write_text("\n\na,b,c\n4,5,6\n")
+    assert open_data(tmp_path).source.take(np.arange(1)).tolist() == [[4, 5, 6]]
+
+
 def test_shards_that_do_not_fit_together(tmp_path):
     write_npy(tmp_path)
     for bad, word in ((ROWS[:, :4], "(4,)"), (ROWS.astype(float), "float64"), (ROWS[0], "shape (5,)")):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from deepclust_accel import DeepClusterer, fitting
-from deepclust_accel.data import ArraySource
+from deepclust_accel.data import ArraySource, open_data
 from deepclust_accel.errors import ArgumentError, FallbackWarning, OutputError, ResumeError
 
 X = np.random.default_rng(0).random((120, 9)).astype(np.float32)
@@ -67,6 +67,35 @@ def test_other_rows_and_other_distortions_are_trained_anew(tmp_path):
     fit(settings("dec"), tmp_path)
     assert not fit(first, tmp_path).reused and fit(first, tmp_path).reused
     assert not fit(settings("dec-da", rotation=25.0, **images), tmp_path).reused
+
+
+@pytest.mark.parametrize(
+    ("method", "one", "other"),
+    [
+        ("ae-cm", {"slope": 0.9}, {"slope": 0.0}),
+        ("dcec", {"image_shape": [1, 9]}, {"image_shape": [9, 1]}),
+        ("dcec", {"image_shape": [1, 3, 3]}, {"image_shape": [3, 3, 1]}),
+    ],
+)
+def test_networks_of_equal_tensors_that_are_not_equal_are_trained_anew(tmp_path, method, one, other):
+    shared = {"channels": [2], "kernels": [3]} if method == "dcec" else {"latent_dim": 3}
+    fit(settings(method, **one, **shared), tmp_path)
+    assert fit(settings(method, **one, **shared), tmp_path).reused
+    result = fit(settings(method, **other, **shared), tmp_path)
+    assert not result.reused and same(result, fit(settings(method, **other, **shared)))
+
+
+def test_rows_that_are_shuffled_otherwise_are_trained_anew(tmp_path):
+    for i, row in enumerate(X):
+        (tmp_path / "shards").mkdir(exist_ok=True)
+        np.save(tmp_path / "shards" / f"{i:03d}.npy", row[None])
+    for i in range(300):  # so many files that single rows of them are slow to reach
+        np.save(tmp_path / "shards" / f"x{i:03d}.npy", X[i % 120][None])
+    shards = open_data(tmp_path / "shards").source
+    rows = shards.take(np.arange(420)).numpy()
+    fit(settings(), tmp_path / "cache", rows=rows)
+    assert fit(settings(), tmp_path / "cache", rows=rows).reused
+    assert not fitting.fit(settings(), shards, pretrained=tmp_path / "cache").reused
 
 
 def test_clustering_settings_do_not_matter(tmp_path):

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.metrics import adjusted_rand_score
@@ -16,7 +17,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from deepclust_accel import DeepClusterer
 from deepclust_accel.data import open_data
-from deepclust_accel.errors import ArgumentError, DataError, OutputError, PluginError, ResumeError
+from deepclust_accel.errors import ArgumentError, DataError, OutputError, PluginError, ResumeError, TrainingError
 from deepclust_accel.methods.dvae import DvaeParams
 
 QUICK = {"hidden": (16,), "latent_dim": 3, "layer_epochs": 1, "pretrain_epochs": 2}
@@ -294,6 +295,7 @@ def test_bad_settings_are_named(blobs, change, error, message):
         (torch.full((5, 3), float("nan")), "finite"),
         (np.zeros((0, 3, 3)), "at least one row"),
         (torch.zeros(1, 4), "at least 2 rows"),
+        (np.ma.masked_less(np.arange(10.0).reshape(5, 2), 3), "masked"),
         (torch.zeros(5), "2 to 4 dimensions"),
         (torch.zeros(5, 2, dtype=torch.complex64), "complex"),
     ],
@@ -321,6 +323,32 @@ def test_extreme_numbers_of_clusters_and_odd_rows_stay_finite(method, k, rows):
     model = quick(method, n_clusters=k, scaling="standard").fit(X)
     assert np.isfinite(model.predict_proba(X)).all() and np.isfinite(model.transform(X)).all()
     assert set(model.labels_) <= set(range(k))
+
+
+def test_sparse_rows_are_what_they_are_when_dense(blobs):
+    X = np.where(blobs[0] > 0, blobs[0], 0)
+    expected = quick("ae-kmeans").fit(X)
+    model = quick("ae-kmeans").fit(sparse.csr_matrix(X))
+    np.testing.assert_array_equal(model.labels_, expected.labels_)
+    np.testing.assert_array_equal(model.predict(sparse.csc_array(X)), expected.labels_)
+
+
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [(1e30, "dvae: expected finite codes"), (1e39, "'joint', after epoch 1 of 1: expected finite weights, got others")],
+)
+def test_weights_that_the_very_last_step_breaks_are_an_error_and_no_labels(blobs, rate, message):
+    params = {**QUICK_DVAE, "pretrain_epochs": 1, "epochs": 1, "batch_size": 400, "learning_rate": rate}
+    with pytest.raises(TrainingError, match=message):
+        DeepClusterer("dvae", 4, params=params, random_state=0).fit(blobs[0])
+
+
+def test_who_stops_reading_is_not_left_in_inference_mode(blobs):
+    model = quick("ae-kmeans").fit(blobs[0]).model_
+    parts = model.apply(open_data(blobs[0]).source)
+    next(parts)
+    assert not torch.is_inference_mode_enabled()
+    parts.close()
 
 
 def test_constant_data_are_one_point():

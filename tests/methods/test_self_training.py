@@ -7,6 +7,7 @@ from scipy.special import rel_entr
 from standstill import Window, build, one_step, some_rows, stage
 
 from deepclust_accel.errors import ArgumentError, TrainingError
+from deepclust_accel.fitting import resolve_params
 from deepclust_accel.methods.dec import Dec
 from deepclust_accel.methods.dec_da import DecDa, IdecDa
 from deepclust_accel.methods.depict import Depict
@@ -206,11 +207,33 @@ def test_any_clusterer_of_scikit_learn_starts_a_method():
     assert adjusted_rand_score(wanted, labels) == 1
 
 
-@pytest.mark.parametrize("name", ["DBSCAN", "NoSuchThing", "KMeans(wrong=1)", "KMeans(", "KMeans()+1", "print('x')"])
-def test_what_is_no_clusterer_is_refused(name):
+NO_CLUSTERERS = (
+    *(
+        "DBSCAN",
+        "NoSuchThing",
+        "KMeans(wrong=1)",
+        "KMeans(",
+        "KMeans()+1",
+        "print('x')",
+        "FeatureAgglomeration",
+        "kmean",
+    ),
+    "AgglomerativeClustering(linkage='bogus')",
+)
+
+
+@pytest.mark.parametrize("name", NO_CLUSTERERS)
+@pytest.mark.parametrize(("method", "setting"), [("idec", "initializer"), ("dahal", "clusterer")])
+def test_what_is_no_clusterer_is_refused_before_any_training(method, setting, name):
+    with pytest.raises(ArgumentError, match=f"{setting}: expected kmeans or a clusterer"):
+        resolve_params(method, [("--set", {setting: name})])
+
+
+def test_what_a_clusterer_says_of_codes_it_cannot_use_is_an_error_to_mend():
     codes = some_rows()
-    with pytest.raises(ArgumentError, match="initializer: expected kmeans or a clusterer"):
-        first_clusters(codes, 3, Window(codes), initializer=name, n_init=1)
+    with pytest.raises(TrainingError, match="n_neighbors"):
+        wanted = "SpectralClustering(affinity='nearest_neighbors', n_neighbors=500)"
+        first_clusters(codes, 3, Window(codes), initializer=wanted, n_init=1)
 
 
 def test_too_few_clusters_are_refused():

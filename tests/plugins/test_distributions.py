@@ -1,5 +1,6 @@
 """Each distribution under plugins/ and a new one: installed on its own, away from the source, its own tests pass."""
 
+import json
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import deepclust_accel
@@ -51,6 +53,25 @@ def installed(source, tmp_path):
 def test_a_distribution_installs_and_passes_its_own_tests(name, tmp_path):
     copy, site = installed(ROOT / "plugins" / name, tmp_path)
     assert " passed" in run("pytest", "-q", "-p", "no:cacheprovider", cwd=copy, site=site)
+    shown = json.loads(run("deepclust_accel", "methods", "show", name, "--json", cwd=tmp_path, site=site))
+    if shown["distributed"]:
+        several_processes_have_the_gradients_of_one(name, tmp_path, site)
+
+
+def several_processes_have_the_gradients_of_one(name, tmp_path, site):
+    """As tests/ranks asks of built-in methods."""
+    settings = {"hidden": [12], "latent_dim": 3, "pretrain_epochs": 1, "epochs": 1, "n_init": 3}
+    found = []
+    for ranks in (1, 2):
+        (tmp_path / str(ranks)).mkdir()
+        launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        worker = ROOT / "tests" / "ranks" / "worker.py"
+        run(*launch, worker, name, json.dumps(settings), 48, tmp_path / str(ranks), cwd=tmp_path, site=site)
+        with np.load(tmp_path / str(ranks) / f"{name}.npz") as file:
+            found.append({key: file[key] for key in file})
+    assert found[0].keys() == found[1].keys() and any("gradients" in key for key in found[0])
+    for key, one in found[0].items():
+        assert np.abs(found[1][key] - one).max() <= 1e-12 * np.abs(one).max() + 1e-15, key
 
 
 def guide(kind):

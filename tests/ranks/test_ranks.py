@@ -184,3 +184,31 @@ def test_interrupted_in_two_processes_one_goes_on(tmp_path, cut):
     )
     np.testing.assert_allclose(one, both, rtol=1e-4)  # the same global batches; sums in another order
     assert json.loads((tmp_path / "cut" / "run.json").read_text())["world_size"] == 1
+
+
+def test_a_finished_run_has_nothing_to_resume_in_any_process(tmp_path):
+    fit(tmp_path / "run", *TWO)
+    done = fit(tmp_path / "run", *TWO, "--resume")
+    assert done.returncode == 0 and "nothing to resume" in done.stderr
+
+
+def test_what_only_one_process_finds_is_said_with_its_rank(tmp_path):
+    """Two machines, of which one has no data; here two processes in folders of their own, each the first of its machine."""
+    program = (
+        "import os, sys; os.chdir(os.path.join(sys.argv[1], os.environ['RANK'])); os.environ['LOCAL_RANK'] = '0'; sys.argv[1:] = sys.argv[2:]; "
+        "from deepclust_accel.cli import main; main()"
+    )
+    for rank in "01":
+        (tmp_path / rank).mkdir()
+    np.save(tmp_path / "0" / "x.npy", np.random.default_rng(0).normal(size=(40, 3)))
+    (tmp_path / "program.py").write_text(program)
+    settings = ["--set", "hidden=4", "--set", "pretrain_epochs=1", "--quiet"]
+    command = [str(tmp_path / "program.py"), str(tmp_path), "fit", "ae-kmeans", "x.npy", "-k", "2", "--out", "run"]
+    done = torchrun(2, *command, *settings, check=False)
+    assert done.returncode and "dcaccel: rank 1: x.npy: expected" in done.stderr
+
+
+def test_more_processes_than_rows_are_refused(tmp_path):
+    np.save(tmp_path / "x.npy", np.eye(3))
+    done = fit(tmp_path / "run", "ae-kmeans", str(tmp_path / "x.npy"), "-k", "2", "--processes", "4", check=False)
+    assert done.returncode == 2 and "processes: expected at most as many as rows (3), got 4" in done.stderr

@@ -3,7 +3,7 @@
 torchrun --nproc-per-node W worker.py METHOD,… PARAMS_JSON FIT_PARAMS_JSON GLOBAL_BATCH FOLDER
 
 Keys of METHOD.npz: STAGE/losses/TERM and STAGE/gradients of one epoch without taking a step, STAGE/targets/NAME before it,
-STAGE/centers/NAME after a pass; and, of a whole fit with the second settings, fit/labels and fit/epochs/STAGE.
+STAGE/centers/NAME after a pass and buffers after an epoch; and, of a whole fit with the second settings, fit/labels and fit/epochs/STAGE.
 """
 
 import json
@@ -81,6 +81,8 @@ def stages(name, given, together, runtime):
             continue
         logged, results[f"{stage.name}/gradients"] = gradients(method, stage, index, run)
         results |= {f"{stage.name}/losses/{key}": value for key, value in logged.items()}
+        state = dict(method.named_buffers())  # what steps count and follow
+        results |= {f"{stage.name}/centers/{key}": value.double().clone() for key, value in state.items()}
     return results
 
 

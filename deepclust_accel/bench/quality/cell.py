@@ -16,7 +16,8 @@ from typing import Any
 
 __all__ = ["Request", "outcome"]
 
-Request = dict[str, Any]  # data, method, seed, params: what a fit depends on besides the program; and a label to show
+# data and its fingerprint, method, seed, params: what a fit depends on besides the program; and a label to show
+Request = dict[str, Any]
 _ONE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -85,7 +86,6 @@ def _fit_and_score(request: Request) -> dict[str, Any]:
         "rows": data.source.spec.rows,
         "n_clusters": data.n_clusters,
         "scaling": data.scaling,
-        "fingerprint": data.origin["fingerprint"],
         "instruction_set": ops.instruction_set(),
     }
 

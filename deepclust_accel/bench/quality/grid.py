@@ -1,6 +1,6 @@
 """The grid of cells, and its record: ``cells.jsonl``, one line a cell, written as each is done.
 
-A cell is known by what its fit depends on: data, method, seed and every setting. One that is recorded is not run again,
+A cell is known by what its fit depends on: the rows, method, seed and every setting. One that is recorded is not run again,
 whatever it was recorded with; the line says which versions that was.
 """
 
@@ -43,8 +43,7 @@ def plan(
     Raises:
         ArgumentError, DataError, PluginError: something in it that no cell could run with.
     """
-    for name in data:
-        open_data(name)  # a misspelt name is a mistake of the grid, not a failed cell
+    known = {name: open_data(name).origin["fingerprint"] for name in data}  # a misspelt name is no failed cell
     names = list(methods) or [entry.name for entry in registry.entries() if not entry.problem]
     columns = [(name, name, {}) for name in dict.fromkeys([*BASELINES, *names])] + [_variant(v) for v in variants]
     settings = []
@@ -53,7 +52,12 @@ def plan(
         scaled, _ = fitting.resolve_params(method, [("--variant", given)], epochs_scale)
         scale = epochs_scale if to_mapping(scaled) != to_mapping(full) else 1.0
         settings.append({"label": label, "method": method, "epochs_scale": scale, "params": to_mapping(scaled)})
-    return [{"data": name, "seed": seed, **each} for seed in seeds for name in data for each in settings]
+    return [
+        {"data": name, "fingerprint": known[name], "seed": seed, **each}
+        for seed in seeds
+        for name in data
+        for each in settings
+    ]
 
 
 def _variant(text: str) -> tuple[str, str, dict[str, str]]:
@@ -104,7 +108,10 @@ def run(
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """The recorded cells in order; of two records of one cell the later; what is no cell (a line cut short) is left out."""
+    """The recorded cells in order; of two records of one cell the later.
+
+    What is no cell (a line cut short) is left out, and so are cells of other rows than the last of that name.
+    """
     path = folder / RECORD
     cells: dict[str, dict[str, Any]] = {}
     for line in path.read_text().splitlines() if path.exists() else []:
@@ -112,11 +119,12 @@ def read(folder: Path) -> list[dict[str, Any]]:
             cell = json.loads(line)
             cells.pop(identity := _identity(cell), None)
             cells[identity] = cell
-    return list(cells.values())
+    newest = {cell["data"]: cell["fingerprint"] for cell in cells.values()}
+    return [cell for cell in cells.values() if cell["fingerprint"] == newest[cell["data"]]]
 
 
 def _identity(cell: Request) -> str:
-    return json.dumps([cell[key] for key in ("data", "method", "seed", "params")], sort_keys=True)
+    return json.dumps([cell[key] for key in ("data", "fingerprint", "method", "seed", "params")], sort_keys=True)
 
 
 def _append(folder: Path, cell: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from deepclust_accel.methods.autoencoder import AutoencoderMethod, AutoencoderParams
 from deepclust_accel.methods.base import Batch, DataSpec, Group, MethodInfo, Pass, Run, Stage, Train, param
-from deepclust_accel.methods.initialization import INITIALIZER_HELP, first_clusters
+from deepclust_accel.methods.initialization import first_clusters, initializer_param
 
 __all__ = ["DISSIMILARITIES", "DissimilarityMixture", "Dmae", "DmaeParams"]
 
@@ -42,7 +42,7 @@ class DmaeParams(AutoencoderParams):
     alpha: float = param(100.0, "inverse temperature of the assignment", above=0)
     cluster_weight: float = param(1.0, "weight of the clustering loss, a sum over the rows of a batch", low=0)
     reconstruction_weight: float = param(0.01, "weight of the mean squared error, a mean over rows and values", low=0)
-    initializer: str = param("kmeans", INITIALIZER_HELP)
+    initializer: str = initializer_param()
     n_init: int = param(20, "restarts of the initializer, where it has such", low=1)
     batch_size: int = param(256, "rows per step of clustering", unit="rows", low=1)
     epochs: int = param(300, "epochs of clustering", unit="epochs", low=0)
@@ -122,4 +122,4 @@ class Dmae(AutoencoderMethod):
         center, rows = nets.mixture(nets.encoder(batch.x))
         reconstruction = self.mean_squared_error(nets.decoder(center), batch.x)
         run.log(clustering=rows.mean(), reconstruction=reconstruction)
-        return p.cluster_weight * rows.mean() + p.reconstruction_weight * reconstruction / len(batch.x)
+        return p.cluster_weight * rows.mean() + p.reconstruction_weight * reconstruction / batch.total

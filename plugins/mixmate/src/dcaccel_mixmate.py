@@ -23,7 +23,7 @@ from deepclust_accel.methods.base import (
     Update,
     param,
 )
-from deepclust_accel.methods.initialization import INITIALIZER_HELP, first_clusters
+from deepclust_accel.methods.initialization import first_clusters, initializer_param
 
 __all__ = ["Dictionaries", "Mixmate", "MixmateParams", "mixture_loss"]
 
@@ -38,7 +38,7 @@ class MixmateParams(Params):
     sparsity: float = param(0.75, "λ, weight of the absolute values of a code", low=0)
     prior_weight: float = param(0.0, "β, weight of KL(shares || softmax of the offsets b)", low=0)
     train_prior: bool = param(False, "train the offsets b, which are 0 otherwise")
-    initializer: str = param("kmeans", INITIALIZER_HELP)
+    initializer: str = initializer_param()
     n_init: int = param(20, "restarts of the initializer, where it has such", low=1)
     initial_rows: int = param(2000, "rows that the initializer sees, from which atoms are drawn", unit="rows", low=1)
     batch_size: int = param(256, "rows per step", unit="rows", low=1)
