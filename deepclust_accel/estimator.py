@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch.utils.data import Dataset
 
@@ -26,7 +26,7 @@ from deepclust_accel.pretrained import pretrained_from
 __all__ = ["DeepClusterer"]
 
 
-class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
+class DeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """Cluster rows with any installed deep clustering method.
 
     Args:

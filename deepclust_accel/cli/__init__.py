@@ -7,10 +7,11 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from deepclust_accel import __version__
 from deepclust_accel.cli import bench, data, doctor, fit, methods, plugin, predict, report
 from deepclust_accel.cli.output import options, say
 from deepclust_accel.errors import ArgumentError, DataError, DcaccelError, FallbackWarning, PluginError
@@ -38,8 +39,17 @@ app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 
 
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"dcaccel {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")]
+
+
 @app.callback()
-def _root() -> None:
+def _root(version: Version = False) -> None:
     """Deep clustering of large data sets. Results go to stdout, everything else to stderr."""
 
 
