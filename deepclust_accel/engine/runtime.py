@@ -131,7 +131,11 @@ def _join(device: torch.device) -> torch.device:
         import torch.distributed.nn.functional  # noqa: F401
 
         if device.type == "cuda":
-            torch.cuda.setdevice_of(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            torch.cuda.set_device(device)
+        store, rank, world_size = next(dist.rendezvous("env://"))
+        # Workers that torchrun starts again find the store of those before, with addresses where nobody answers.
+        store = dist.PrefixStore(f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')} of {world_size}", store)
+        kind = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(kind, store=store, rank=rank, world_size=world_size)
         atexit.register(dist.destroy_process_group)
     return device

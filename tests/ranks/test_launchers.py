@@ -109,3 +109,29 @@ def test_the_flags_that_the_page_names_exist():
     known = {flag for action in get_args_parser()._actions for flag in action.option_strings}
     told = set(re.findall(r"--(?:nnodes|nproc|rdzv|node|master|max|standalone|shutdown)[\w-]*", DOCS))
     assert len(told) >= 9 and told - {"--rdzv-", "--nodes"} <= known
+
+
+STARTED_AGAIN = """
+import os, sys
+from torch import distributed
+from deepclust_accel.engine import collectives
+from deepclust_accel.engine.runtime import Runtime
+
+runtime = Runtime("cpu")
+store = distributed.distributed_c10d._get_default_store()
+collectives.barrier()
+if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    store.set("address", "of a process that is going to die")
+    collectives.barrier()
+    sys.exit(3)
+assert not store.check(["address"])
+"""
+
+
+def test_workers_that_are_started_again_do_not_find_the_addresses_of_those_before(tmp_path):
+    """torchrun keeps the store; who looks up a peer that is gone waits for half an hour."""
+    (tmp_path / "program.py").write_text(STARTED_AGAIN)
+    command = [*TORCHRUN, "--standalone", "--nproc-per-node=2", "--max-restarts=1", str(tmp_path / "program.py")]
+    running = launch(*command)
+    said = running.communicate(timeout=240)[1]
+    assert running.returncode == 0, said[-3000:]
