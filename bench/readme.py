@@ -1,6 +1,6 @@
-"""Writes the tables of the README from the recorded results, so that no figure is typed.
+"""Writes the tables of the README and of docs/ from the recorded results, so that no figure is typed.
 
-python bench/readme.py            # rewrite the README between its markers
+python bench/readme.py            # rewrite them between their markers
 python bench/readme.py --check    # exit 1 if it would change
 """
 
@@ -10,11 +10,12 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "faq.md", ROOT / "docs" / "several_processes.md")
 
 
 def kernels() -> str:
@@ -140,19 +141,83 @@ def _quality_cell(row: dict | None) -> str:
     return f"{score} ({', '.join(notes)})" if notes else score
 
 
+def parity() -> str:
+    """What several processes find beside what one finds, method by method."""
+    record = json.loads((RESULTS / "parity.json").read_text())
+    kinds = ("losses", "gradients", "centers", "targets")
+    lines = [f"| method | {' | '.join(kinds)} | labels | epochs until the end |", "|---" * (3 + len(kinds)) + "|"]
+    for method, found in record["methods"].items():
+        worst = " | ".join(_worst(found.values(), kind) for kind in kinds)
+        labels = "equal" if all(row["same_labels"] for row in found.values()) else "**differ**"
+        epochs = next(iter(found.values()))["epochs"]
+        shown = ", ".join(f"{stage} {count}" for stage, count in epochs.items())
+        same = "" if all(row["same_epochs"] for row in found.values()) else " (**differ**)"
+        lines.append(f"| `{method}` | {worst} | {labels} | {shown}{same} |")
+    ranks = " and ".join(next(iter(record["methods"].values())))
+    lines.append(
+        f"\nLargest relative difference between one process and {ranks} in {record['dtype']} over {record['backend']}, "
+        f"torch {record['torch']}, {record['recorded'][:10]} (`bench/parity.py`): loss terms and gradients of an epoch of "
+        "every stage, centers or mixtures after k-means and other passes, targets; then labels and numbers of epochs of a "
+        "whole fit."
+    )
+    return "\n".join(lines)
+
+
+def parity_summary() -> str:
+    """The same in a sentence."""
+    record = json.loads((RESULTS / "parity.json").read_text())
+    rows = [row for found in record["methods"].values() for row in found.values()]
+    worst = max(row[kind] or 0.0 for row in rows for kind in ("losses", "gradients", "centers", "targets"))
+    same = sum(row["same_labels"] and row["same_epochs"] for row in rows)
+    ranks = ", ".join(["1", *next(iter(record["methods"].values()))])
+    return (
+        f"Recorded for {len(record['methods'])} methods on {ranks} processes: losses, gradients, centers and targets agree "
+        f"to {worst:.0e} in {record['dtype']}; labels and stopping epochs of {same} of {len(rows)} whole fits are equal\n"
+        "([table](docs/several_processes.md))."
+    )
+
+
+def compiled() -> str:
+    """What --compile gives, stage by stage."""
+    record = json.loads((RESULTS / "compiled.json").read_text())
+    lines = ["| data | method | stage | epoch | with `--compile` | ratio (rounds) | compiling |", "|---" * 7 + "|"]
+    for row in record["rows"]:
+        times = " | ".join(_milliseconds(row[key]) for key in ("plain_s", "compiled_s"))
+        ratio = f"{row['ratio']:.2f} ({row['ratios'][0]:.2f}–{row['ratios'][-1]:.2f})"
+        about = f"| {row['data']} | `{row['method']}` | {row['stage']} | {times} | {ratio} |"
+        compiling = row["compilation_s"]
+        lines.append(f"{about} {'–' if compiling is None else f'{compiling:.0f} s'} |")
+    machine = record["machine"]
+    lines.append(
+        f"\n{machine['cpu']}, {record['threads']} thread{'s' * (record['threads'] > 1)}, torch {record['torch']}, load "
+        f"{machine['load']:.0f} at the end, batches of 256, default widths, in turns on a busy machine "
+        "(`bench/compiled.py`); compiling, from an empty cache, is that of all stages together. Not measured on a GPU."
+    )
+    return "\n".join(lines)
+
+
+def _worst(rows: Iterable[dict], kind: str) -> str:
+    values = [row[kind] for row in rows]
+    return "–" if None in values else f"{max(values):.0e}" if max(values) else "0"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "kernels": kernels,
     "dvae readings": readings,
     "quality": quality,
     "published": published,
+    "compiled": compiled,
+    "parity": parity,
+    "parity summary": parity_summary,
 }
 
 
 def filled(text: str) -> str:
-    """Return the README with every marked table replaced by the one from the results."""
+    """Return a page with every marked table replaced by the one from the results."""
     for name, make in TABLES.items():
         pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
-        text = re.sub(pattern, lambda m, make=make: m.group(1) + make() + "\n" + m.group(2), text, count=1, flags=re.S)
+        if re.search(pattern, text, re.S):
+            text = re.sub(pattern, lambda m, make=make: m[1] + make() + "\n" + m[2], text, count=1, flags=re.S)
     return text
 
 
@@ -174,13 +239,13 @@ def _mebibytes(row: dict) -> str:
 
 
 def main() -> None:
-    """Rewrite or check the README."""
-    readme = ROOT / "README.md"
-    old = readme.read_text()
-    new = filled(old)
+    """Rewrite or check the pages."""
+    old = {page: page.read_text() for page in PAGES}
+    new = {page: filled(text) for page, text in old.items()}
     if "--check" in sys.argv:
         sys.exit(new != old)
-    readme.write_text(new)
+    for page, text in new.items():
+        page.write_text(text)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,11 @@ class ResumeError(DcaccelError):
     """A checkpoint or saved model is damaged, or belongs to another run."""
 
 
-class ResumeWarning(UserWarning):
+class FallbackWarning(UserWarning):
+    """A run goes on in another way than was asked for, with the same result or nearly so."""
+
+
+class ResumeWarning(FallbackWarning):
     """A run goes on, but not as if nothing had happened: from an older snapshot, or in another number of processes."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch.utils.data import Dataset
 
@@ -26,7 +26,7 @@ from deepclust_accel.pretrained import pretrained_from
 __all__ = ["DeepClusterer"]
 
 
-class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
+class DeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """Cluster rows with any installed deep clustering method.
 
     Args:
@@ -39,6 +39,9 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         batch_size: rows per step, for every setting of the method whose name ends in batch_size; None for its own.
         device: "auto", "cpu", "cuda" or "cuda:<number>".
         precision: "32-true" or "bf16-mixed".
+        compile: whether training steps call the networks through torch.compile; same results to float tolerance, first
+            steps that take half a minute, and on CPUs nothing saved (docs/faq.md has the figures). A network that cannot be
+            compiled runs as it is, with a FallbackWarning.
         checkpoint: folder for snapshots while a fit is under way; a fit that finds one there continues it. Needs a
             random_state. None for no snapshots.
         pretrained: None; "cache", to take the networks of an equal pretraining done before and to keep these, in the user's
@@ -74,6 +77,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         batch_size: int | None = None,
         device: str = "auto",
         precision: str = "32-true",
+        compile: bool = False,
         checkpoint: str | Path | None = None,
         pretrained: str | Path | None = None,
         random_state: Any = None,
@@ -85,6 +89,7 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
+        self.compile = compile
         self.checkpoint = checkpoint
         self.pretrained = pretrained
         self.random_state = random_state
@@ -105,7 +110,14 @@ class DeepClusterer(TransformerMixin, ClusterMixin, BaseEstimator):
         source = self._source(X, fitting_now=True)
         scaling = advised if self.scaling is None else self.scaling
         settings = fitting.Settings(
-            self.method, self.n_clusters, self._params(), scaling, self._seed(), self.device, self.precision
+            self.method,
+            self.n_clusters,
+            self._params(),
+            scaling,
+            self._seed(),
+            self.device,
+            self.precision,
+            self.compile,
         )
         folder = None if self.checkpoint is None else Path(self.checkpoint)
         given = pretrained_from(self.pretrained, scaling, source.spec.shape)

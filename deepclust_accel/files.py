@@ -1,6 +1,7 @@
 """Files that are whole or absent."""
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from deepclust_accel.errors import OutputError
 
-__all__ = ["left_over", "replacing", "sweep", "sync_folder", "write_atomic"]
+__all__ = ["checksum", "left_over", "replacing", "sweep", "sync_folder", "write_atomic"]
 
 _LEFT = re.compile(r"\.(.+\.)?\d+\.(tmp|probe)")
 
@@ -47,6 +48,12 @@ def replacing(path: Path) -> Iterator[Path]:
             if temporary.is_dir():
                 shutil.rmtree(temporary)
             temporary.unlink(missing_ok=True)
+
+
+def checksum(path: Path) -> str:
+    """32 hex digits of the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
 def sync_folder(folder: Path) -> None:

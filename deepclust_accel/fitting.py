@@ -26,7 +26,7 @@ from deepclust_accel.engine.checkpoint import Checkpoint
 from deepclust_accel.engine.collectives import barrier
 from deepclust_accel.engine.engine import Engine
 from deepclust_accel.engine.monitor import History, Watcher
-from deepclust_accel.engine.pretrained import Networks, PretrainingCache, Taken
+from deepclust_accel.engine.pretraining import Networks, PretrainingCache, Taken
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.seeding import derive_seed, isolated
 from deepclust_accel.errors import ArgumentError, DataError, TrainingError
@@ -49,7 +49,7 @@ class Settings:
         params: the method's settings.
         scaling: "none", "unit" or "standard"; fitted on the rows and saved with the model.
         seed: any integer ≥ 0.
-        device, precision: see :class:`deepclust_accel.engine.runtime.Runtime`.
+        device, precision, compile: see :class:`deepclust_accel.engine.runtime.Runtime`.
     """
 
     method: str
@@ -59,6 +59,7 @@ class Settings:
     seed: int = 0
     device: str = "auto"
     precision: str = "32-true"
+    compile: bool = False
 
 
 @dataclass
@@ -71,6 +72,7 @@ class FitResult:
         seconds: per stage.
         health: before the first stage and after each, see :func:`deepclust_accel.health.examine`.
         reused: stage → what was taken instead of training it.
+        compiled: part → whether it was compiled, see :attr:`deepclust_accel.engine.runtime.Runtime.compiled`.
     """
 
     model: Model
@@ -78,6 +80,7 @@ class FitResult:
     seconds: dict[str, float]
     health: list[dict]
     reused: dict[str, Taken]
+    compiled: dict[str, str]
 
 
 class Model:
@@ -197,7 +200,7 @@ def prepare(settings: Settings, source: DataSource) -> tuple[DataSpec, Runtime, 
         ArgumentError, DataError: settings or rows that cannot be used.
     """
     spec = _check_input(settings, source)
-    runtime = Runtime(settings.device, settings.precision)
+    runtime = Runtime(settings.device, settings.precision, settings.compile)
     _check_backend(runtime.device.type)
     scaling, unit_range = _fit_scaling(settings, source)
     return replace(spec, unit_range=unit_range), runtime, scaling
@@ -258,7 +261,7 @@ def fit(
             if kernels is not None:
                 kernels.update(used)
     model = Model(settings, spec, method, scaling, runtime.device)
-    return FitResult(model, history.records, seconds, engine.health, engine.reused)
+    return FitResult(model, history.records, seconds, engine.health, engine.reused, runtime.compiled)
 
 
 def _fit_scaling(settings: Settings, source: DataSource) -> tuple[Scaling, bool]:
@@ -300,7 +303,11 @@ def _cache(
     """In place of a folder, a cache in it whose entries have the bits that training would have here."""
     if not isinstance(given, Path):
         return given
-    facts = {key: identity[key] for key in ("data", "scaling", "seed", "precision", "world_size")}
+    facts = {
+        key: identity[key]
+        for key in ("data", "scaling", "seed", "precision", "world_size", "compile")
+        if key in identity
+    }
     machine = [str(runtime.device), torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), torch.__version__]
     return PretrainingCache(given, {**facts, "machine": machine})
 
@@ -350,6 +357,7 @@ def _identity(settings: Settings, spec: DataSpec, source: DataSource, runtime: R
             "fingerprint": fingerprint(source),
             "shuffle": shuffle_of(source),  # equal rows in other files may be mixed otherwise
         },
+        **({"compile": True} if settings.compile else {}),  # other bits; absent as in older snapshots
     }
 
 

@@ -21,7 +21,7 @@ from deepclust_accel.data.rows import draw_rows
 from deepclust_accel.engine import memory
 from deepclust_accel.engine.engine import Engine
 from deepclust_accel.engine.monitor import Watcher
-from deepclust_accel.engine.pretrained import Networks
+from deepclust_accel.engine.pretraining import Networks
 from deepclust_accel.engine.run import Run
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.stage import Pass, Stage, Train

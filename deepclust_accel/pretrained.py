@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from deepclust_accel.engine.pretrained import Networks
+from deepclust_accel.engine.pretraining import Networks
 from deepclust_accel.errors import ArgumentError
 from deepclust_accel.runs import load_model
 

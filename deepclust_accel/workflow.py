@@ -18,11 +18,11 @@ import torch
 from deepclust_accel import fitting, metrics, report, runs
 from deepclust_accel.config import to_mapping
 from deepclust_accel.data import Data, DataSource, Rows, fingerprint, open_data
-from deepclust_accel.data.files import as_labels, read_file
+from deepclust_accel.data.formats import read_labels
 from deepclust_accel.data.writing import open_rows
 from deepclust_accel.engine.checkpoint import Checkpoint, compare
 from deepclust_accel.engine.monitor import Watcher, together, watcher
-from deepclust_accel.engine.pretrained import Networks
+from deepclust_accel.engine.pretraining import Networks
 from deepclust_accel.engine.tensorboard import TensorBoard
 from deepclust_accel.errors import ArgumentError, DataError, DcaccelError, ResumeError
 from deepclust_accel.files import sweep
@@ -56,7 +56,8 @@ class FitRequest:
     epochs_scale: float = 1.0
     device: str = "auto"
     precision: str = "32-true"
-    labels: Path | None = None
+    compile: bool = False
+    labels: str | None = None
     pretrained: str | None = None
     resume: bool = False
     overwrite: bool = False
@@ -130,9 +131,8 @@ def _look_up(request: FitRequest) -> tuple[Settings, dict[str, str], Data]:
     params, origin = fitting.resolve_params(request.method, request.layers, request.epochs_scale)
     data = open_data(request.data)
     scaling = data.scaling if request.scaling is None else request.scaling
-    settings = Settings(
-        request.method, request.n_clusters, params, scaling, request.seed, request.device, request.precision
-    )
+    where = request.device, request.precision, request.compile
+    settings = Settings(request.method, request.n_clusters, params, scaling, request.seed, *where)
     return settings, origin, data
 
 
@@ -215,12 +215,9 @@ def _merged(before: Mapping[str, Any], used: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def open_labels(path: Path | None, data: Data) -> np.ndarray | None:
-    """Return the labels for scoring: from a file (``y`` of an .npz that has it), or those that came with the data."""
-    if path is None:
-        return data.labels
-    rows, labels = read_file(path)
-    return as_labels(rows if labels is None else labels, data.source.spec.rows, str(path))
+def open_labels(where: str | None, data: Data) -> np.ndarray | None:
+    """Return the labels for scoring: those :func:`~.data.formats.read_labels` finds, or those that came with the data."""
+    return data.labels if where is None else read_labels(where, data.source.spec.rows)
 
 
 def _description(settings: Settings, origin: Mapping[str, str], data: Data, request: FitRequest) -> dict[str, Any]:
@@ -232,6 +229,7 @@ def _description(settings: Settings, origin: Mapping[str, str], data: Data, requ
         "seed": settings.seed,
         "device": settings.device,
         "precision": settings.precision,
+        "compile": settings.compile,
         "world_size": _processes(),
         "params": {
             name: {"value": value, "origin": origin[name]} for name, value in to_mapping(settings.params).items()
@@ -244,7 +242,7 @@ def _description(settings: Settings, origin: Mapping[str, str], data: Data, requ
             "spec": request.data,
             **data.origin,
         },
-        "labels": None if request.labels is None else str(request.labels),
+        "labels": request.labels,
         "pretrained": request.pretrained,
         "scaling": settings.scaling,
         "origins": {**request.origins, **({"scaling": "data set"} if request.scaling is None else {})},
@@ -321,6 +319,7 @@ def _finish(
         "sizes": sizes.tolist(),
         "label_free": metrics.label_free(survey.codes, survey.labels, seed=0),
         "health": result.health,
+        "compiled": result.compiled,
         "model": runs.save_model(out, result.model),
         "report": str(out / "report.html"),
     }
@@ -380,8 +379,7 @@ def redraw(folder: Path, where: str | None = None) -> Path:
             f"{folder}: expected {rows} labels below {k} and their probabilities, got {labels.shape} and "
             f"{probabilities.shape}; fit again"
         )
-    labels_path = record.get("labels")
-    truth = open_labels(None if labels_path is None else Path(labels_path), data)
+    truth = open_labels(record.get("labels"), data)
     return report.write(
         folder,
         record,

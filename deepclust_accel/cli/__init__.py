@@ -7,13 +7,14 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from deepclust_accel import __version__
 from deepclust_accel.cli import bench, data, doctor, fit, methods, plugin, predict, report
 from deepclust_accel.cli.output import options, say
-from deepclust_accel.errors import ArgumentError, DataError, DcaccelError, PluginError, ResumeWarning
+from deepclust_accel.errors import ArgumentError, DataError, DcaccelError, FallbackWarning, PluginError
 
 __all__ = ["app", "main"]
 
@@ -38,8 +39,17 @@ app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 
 
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"dcaccel {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")]
+
+
 @app.callback()
-def _root() -> None:
+def _root(version: Version = False) -> None:
     """Deep clustering of large data sets. Results go to stdout, everything else to stderr."""
 
 
@@ -75,12 +85,13 @@ def main() -> None:
 def _warnings_in_a_line() -> Iterator[None]:
     """Ours are for people; those of libraries look as they always do."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", ResumeWarning)
+        warnings.simplefilter("always", FallbackWarning)
         show = warnings.showwarning
 
         def say_ours(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-            if issubclass(category, ResumeWarning):
-                say(f"dcaccel: {message}")
+            if issubclass(category, FallbackWarning):
+                if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+                    say(f"dcaccel: {message}")
             else:
                 show(message, category, *where, **more)
 

@@ -27,6 +27,7 @@ class _Options:
     scaling: str = ""
     device: str = ""
     precision: str = ""
+    compile: bool = False
     epochs_scale: float = 1.0
 
 
@@ -53,11 +54,23 @@ Scale = Annotated[
     typer.Option("--scaling", help="none, unit or standard [default: what suits a named data set, none for files]."),
 ]
 Labels = Annotated[
-    Path | None, typer.Option("--labels", help=".npy, .npz or .csv file of labels, used for the final scores only.")
+    str | None,
+    typer.Option(
+        "--labels",
+        help="Labels, used for the final scores only: a .npy or .csv file, y of an .npz or of a folder of them, or "
+        "a column, x.parquet::label.",
+    ),
 ]
 EpochsScale = Annotated[float | None, typer.Option("--epochs-scale", help="Multiply every number of epochs.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:<number>.")]
 Precision = Annotated[str | None, typer.Option("--precision", help="32-true or bf16-mixed.")]
+Compile = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Training steps call networks through torch.compile; on CPUs it saves nothing (docs/faq.md) [default: no].",
+    ),
+]
 Pretrained = Annotated[
     str | None,
     typer.Option(
@@ -92,6 +105,7 @@ def fit(
     epochs_scale: EpochsScale = None,
     device: Device = None,
     precision: Precision = None,
+    compile: Compile = None,
     pretrained: Pretrained = None,
     processes: Processes = 1,
     resume: Resume = False,
@@ -106,7 +120,7 @@ def fit(
     if processes != 1:
         relaunch(processes)
     file = _read_config(config)
-    flags = dict(zip(_CONFIG_KEYS, (n_clusters, seed, scaling, device, precision, epochs_scale), strict=True))
+    flags = dict(zip(_CONFIG_KEYS, (n_clusters, seed, scaling, device, precision, compile, epochs_scale), strict=True))
     values, origins = _merged(file, flags)
     _require(values, out, dry_run)
     layers = [("config file", file.get("params", {})), ("--set", assignments(set_ or []))]

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from deepclust_accel.errors import OutputError
+
 __all__ = ["Debug", "Json", "Quiet", "emit", "options", "say", "table"]
 
 
@@ -39,11 +41,21 @@ def say(line: str) -> None:
 
 
 def emit(schema: str, content: Mapping[str, Any], as_json: bool, text: str) -> None:
-    """Print the result on stdout: the text, or the content as one JSON object with ``schema`` and ``version``."""
+    """Print the result on stdout: the text, or the content as one JSON object with ``schema`` and ``version``.
+
+    Raises:
+        OutputError: stdout is a file on a disk that is full.
+    """
     if as_json:
-        print(json.dumps({"schema": f"deepclust_accel.{schema}", "version": 1, **content}, default=str))
-    elif text:
-        print(text)
+        text = json.dumps({"schema": f"deepclust_accel.{schema}", "version": 1, **content}, default=str)
+    try:
+        if text:
+            print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as cause:
+        sys.stdout = None  # what is in its buffer would be tried again when Python ends
+        raise OutputError(f"stdout: expected to print the result, got {cause.strerror}; send it elsewhere") from cause
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -21,10 +21,14 @@ def predict(
     run: Run,
     data: DataArgument,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help=".npy or .parquet file for the clusters [default: print them].")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help=".npy or .parquet file for the clusters, replaced if there [default: print them]."
+        ),
     ] = None,
     probabilities: Annotated[
-        Path | None, typer.Option("--probabilities", help=".npy or .parquet file for the (N, K) probabilities.")
+        Path | None,
+        typer.Option("--probabilities", help=".npy or .parquet file for the (N, K) probabilities, replaced if there."),
     ] = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -67,7 +71,9 @@ def predict(
 def embed(
     run: Run,
     data: DataArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", help=".npy or .parquet file for the (N, Z) codes.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help=".npy or .parquet file for the (N, Z) codes, replaced if there.")
+    ],
     device: Device = "auto",
     as_json: Json = False,
     debug: Debug = False,

@@ -151,17 +151,34 @@ def _read_npz(path: Path, what: str) -> tuple[np.ndarray, np.ndarray | None]:
     return rows, labels
 
 
+def read_member(path: Path, key: str) -> np.ndarray:
+    """Read one array of an .npz.
+
+    Raises:
+        DataError: A damaged file, no array of that name, or one of Python objects.
+    """
+    what = shown(path)
+    check_file(path)
+    with translated(what, ".npz"):
+        _check_zip(path, what)
+        with np.load(path, allow_pickle=False) as archive:
+            if key not in archive.files:
+                keys = ", ".join(archive.files[:8]) or "nothing"
+                raise DataError(f"{what}: expected an array named {key}, got {keys}; save it with numpy.savez")
+            return _member(archive, key, what)
+
+
 def _check_zip(path: Path, what: str) -> None:
     with path.open("rb") as stream:
         if stream.read(2) != b"PK":
             raise DataError(f"{what}: expected an archive made by numpy.savez, got something else; write it again")
 
 
-def npz_header(path: Path) -> tuple[list[str], tuple[int, ...], np.dtype]:
-    """Names of the arrays in an .npz, and shape and dtype of X ((0,) if it has none), without reading X.
+def npz_header(path: Path, key: str = "X") -> tuple[list[str], tuple[int, ...], np.dtype]:
+    """Names of the arrays in an .npz, and shape and dtype of one ((0,) if there is none), without reading it.
 
     Raises:
-        DataError: A damaged file, or X of Python objects.
+        DataError: A damaged file, or an array of Python objects.
     """
     what = shown(path)
     check_file(path)
@@ -169,15 +186,15 @@ def npz_header(path: Path) -> tuple[list[str], tuple[int, ...], np.dtype]:
         _check_zip(path, what)
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
-            if "X.npy" not in archive.namelist():
+            if f"{key}.npy" not in archive.namelist():
                 return names, (0,), np.dtype(np.uint8)
-            with archive.open("X.npy") as stream:
+            with archive.open(f"{key}.npy") as stream:
                 version = np.lib.format.read_magic(stream)
                 form = np.lib.format
                 read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
                 shape, _, dtype = read(stream)
     if dtype.hasobject:
-        raise _objects(what, "X")
+        raise _objects(what, key)
     return names, shape, dtype
 
 

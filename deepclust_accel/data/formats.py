@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from deepclust_accel.data.files import SUFFIXES, npz_header, read_file
+from deepclust_accel.data.files import SUFFIXES, as_labels, read_file, read_member, shown
 from deepclust_accel.data.images import IMAGE_SUFFIXES, ImageSource
 from deepclust_accel.data.source import ArraySource, DataSource
-from deepclust_accel.data.sparse import SPARSE_KEYS, open_sparse
+from deepclust_accel.data.sparse import is_sparse, open_sparse
 from deepclust_accel.errors import DataError
 
-__all__ = ["open_path", "split"]
+__all__ = ["open_path", "read_labels", "split"]
 
 # suffix → module and function of a reader that takes (paths, part, name); those of ONE take a single path
 _FOLDERS = {
@@ -62,10 +62,8 @@ def open_path(path: Path, part: str, name: str) -> tuple[DataSource, np.ndarray 
         raise DataError(
             f"{name}: expected '::' after a file of columns or datasets, got {suffix or 'no ending'!r}; drop it"
         )
-    if suffix == ".npz" and path.is_file() and path.stat().st_size:
-        names = npz_header(path)[0]
-        if "X" not in names and set(names) >= SPARSE_KEYS:
-            return open_sparse(path, name), None
+    if path.is_file() and path.stat().st_size and is_sparse(path):
+        return open_sparse(path, name), None
     if suffix not in SUFFIXES and _there(path) and path.is_file():
         raise DataError(
             f"{name}: expected a file ending in {', '.join((*SUFFIXES, *_FILES))}, or a folder of such, got "
@@ -73,6 +71,28 @@ def open_path(path: Path, part: str, name: str) -> tuple[DataSource, np.ndarray 
         )
     rows, labels = read_file(path)
     return ArraySource(rows, name=name), labels
+
+
+def read_labels(text: str, rows: int) -> np.ndarray:
+    """Labels (N,) int64 from a file of them, ``y`` of an .npz or of a folder of .npz, or a column: ``x.parquet::label``.
+
+    Raises:
+        DataError: Anything wrong with them, such as another number than ``rows``.
+    """
+    where, part = split(text)
+    path, name = Path(where), shown(text)
+    paths = _files_of(path, name) if _is_folder(path) else [path]
+    kind = paths[0].suffix.lower()
+    if _FOLDERS.get(kind, ("",))[0] == "tables" and (part or kind != ".csv"):
+        labels = _reader(("tables", "read_column"))(paths, part, name)
+    elif part:
+        raise DataError(f"{name}: expected '::' after a file of columns, got {kind or 'no ending'!r}; drop it")
+    elif paths != [path] and kind == ".npz":
+        labels = np.concatenate([read_member(each, "y") for each in paths])
+    else:
+        values, y = read_file(path)
+        labels = values if y is None else y
+    return as_labels(labels, rows, name)
 
 
 def _reader(home: tuple[str, str]) -> Callable:

@@ -9,6 +9,7 @@ import numpy as np
 
 from deepclust_accel.data.blocks import BlockSource, window_of
 from deepclust_accel.data.files import npz_header, read_file, shown
+from deepclust_accel.data.sparse import is_sparse, sparse_rows, sparse_shape
 from deepclust_accel.errors import DataError
 
 __all__ = ["open_shards"]
@@ -17,7 +18,8 @@ _MAPS = 256  # memory maps held at a time; each takes a file handle
 
 
 def open_shards(paths: Sequence[Path], part: str, name: str) -> BlockSource:
-    """Open files of rows of one shape and dtype, each a block; ``.npy`` is memory-mapped, ``.npz`` (X) read whole.
+    """Open files of rows of one shape and dtype, each a block; ``.npy`` is memory-mapped, ``.npz`` (X, or a SciPy sparse
+    matrix, which stays sparse) read whole.
 
     Up to 256 ``.npy`` files are open at once, and then epochs mix all rows as they do for one file.
 
@@ -27,9 +29,10 @@ def open_shards(paths: Sequence[Path], part: str, name: str) -> BlockSource:
     if part:
         raise DataError(f"{name}: expected no column names, since arrays have none, got {part!r}; leave out '::{part}'")
     mapped = paths[0].suffix.lower() == ".npy"
-    counts, shape, dtype = [], (), None
+    counts, sizes, shape, dtype = [], [], (), None
     for path in paths:
-        found, stored = _shape_of(path)
+        found, stored, size = _shape_of(path)
+        sizes.append(size)
         if dtype is None:
             shape, dtype = found[1:], stored
         if found[1:] != shape or stored != dtype:
@@ -38,10 +41,10 @@ def open_shards(paths: Sequence[Path], part: str, name: str) -> BlockSource:
                 f"{found[1:]} and {stored}; write all files alike, or take it out of the folder"
             )
         counts.append(found[0])
-    window = _MAPS if mapped else window_of(max(counts) * int(np.prod(shape)) * dtype.itemsize)
+    window = _MAPS if mapped else window_of(max(sizes))
 
     def read(number: int) -> np.ndarray:
-        rows, _ = read_file(paths[number])
+        rows = sparse_rows(paths[number]) if is_sparse(paths[number]) else read_file(paths[number])[0]
         if rows.shape != (counts[number], *shape):
             raise DataError(f"{shown(paths[number])}: expected the rows it had when opened, got others; run it again")
         return rows
@@ -49,10 +52,14 @@ def open_shards(paths: Sequence[Path], part: str, name: str) -> BlockSource:
     return BlockSource(counts, shape, dtype, read, window=window, name=name)
 
 
-def _shape_of(path: Path) -> tuple[tuple[int, ...], np.dtype]:
+def _shape_of(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Shape, dtype, and bytes in memory."""
+    size = None
     if path.suffix.lower() == ".npy":
         rows, _ = read_file(path)
         shape, dtype = rows.shape, rows.dtype
+    elif is_sparse(path):
+        shape, dtype, size = sparse_shape(path)
     else:
         names, shape, dtype = npz_header(path)
         if "X" not in names:
@@ -62,4 +69,4 @@ def _shape_of(path: Path) -> tuple[tuple[int, ...], np.dtype]:
             )
     if len(shape) < 2:
         raise DataError(f"{shown(path)}: expected rows of at least one column, got shape {shape}; reshape to (rows, 1)")
-    return shape, dtype.newbyteorder("=")
+    return shape, dtype.newbyteorder("="), int(np.prod(shape)) * dtype.itemsize if size is None else size

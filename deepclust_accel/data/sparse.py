@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from deepclust_accel.data.blocks import BlockSource
-from deepclust_accel.data.files import shown, translated
+from deepclust_accel.data.files import npz_header, read_member, shown, translated
 
-__all__ = ["SPARSE_KEYS", "open_sparse", "sparse_source"]
+__all__ = ["is_sparse", "open_sparse", "sparse_rows", "sparse_shape", "sparse_source"]
 
-SPARSE_KEYS = {"format", "shape", "data"}  # what scipy.sparse.save_npz puts into an .npz of any layout
+_KEYS = {"format", "shape", "data"}  # what scipy.sparse.save_npz puts into an .npz of any layout
 
 
 def sparse_source(matrix: Any, name: str = "data") -> BlockSource:
@@ -23,8 +23,28 @@ def sparse_source(matrix: Any, name: str = "data") -> BlockSource:
     return source
 
 
+def is_sparse(path: Path) -> bool:
+    """Whether an .npz was written by ``scipy.sparse.save_npz``; DataError where it is damaged."""
+    if path.suffix.lower() != ".npz":
+        return False
+    names = npz_header(path)[0]
+    return "X" not in names and set(names) >= _KEYS
+
+
+def sparse_shape(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Shape, dtype and bytes in memory of the matrix in a file, without reading its values."""
+    _, (entries, *_), dtype = npz_header(path, "data")
+    shape = tuple(int(n) for n in read_member(path, "shape"))
+    return shape, dtype, entries * (dtype.itemsize + 8)
+
+
 def open_sparse(path: Path, name: str) -> BlockSource:
-    """Read a matrix written by ``scipy.sparse.save_npz``.
+    """The matrix of a file as rows; DataError as in :func:`sparse_rows`."""
+    return sparse_source(sparse_rows(path), name)
+
+
+def sparse_rows(path: Path) -> Any:
+    """Read a matrix written by ``scipy.sparse.save_npz`` as CSR.
 
     Raises:
         DataError: A damaged file, or indices that point outside of the matrix.
@@ -37,4 +57,4 @@ def open_sparse(path: Path, name: str) -> BlockSource:
             raise ValueError("a column number outside of the matrix")
         if matrix.indptr[0] != 0 or (np.diff(matrix.indptr) < 0).any() or matrix.indptr[-1] > len(matrix.data):
             raise ValueError("row starts that do not ascend")
-    return sparse_source(matrix, name)
+    return matrix

@@ -14,7 +14,7 @@ from deepclust_accel.data.extras import require
 from deepclust_accel.data.files import check_file, csv_header_lines, shown, translated
 from deepclust_accel.errors import DataError, nearest
 
-__all__ = ["open_table"]
+__all__ = ["open_table", "read_column"]
 
 Block = tuple[int, Callable[[list[str]], Any]]  # rows, and: names of columns → a pyarrow Table of them
 
@@ -37,11 +37,8 @@ def open_table(paths: Sequence[Path], part: str, name: str) -> BlockSource:
     """
     blocks: list[Block] = []
     schema, chosen, first = None, [], paths[0]
-    opener = {".parquet": _parquet, ".csv": _csv}.get(first.suffix.lower(), _arrow)
     for path in paths:
-        check_file(path)
-        with _reading(path):
-            found, more = opener(path)
+        found, more = _opened(path)
         if schema is None:
             schema, chosen = found, _choose(found, part, name)
         for column in chosen:
@@ -71,6 +68,35 @@ def open_table(paths: Sequence[Path], part: str, name: str) -> BlockSource:
 
     window = window_of(max(counts, default=0) * width * dtype.itemsize)
     return BlockSource(counts, (width,), dtype, read, window=window, name=name)
+
+
+def read_column(paths: Sequence[Path], column: str, name: str) -> np.ndarray:
+    """(N,) the values of one column of all files, numbers or text; of CSV, numbers.
+
+    Raises:
+        DataError: Damage, no such column, a missing value.
+    """
+    parts: list[np.ndarray] = []
+    for path in paths:
+        found, blocks = _opened(path)
+        if not column or found.names.count(column) != 1:
+            raise DataError(
+                f"{shown(path)}: expected one column to take, got {column!r} among {', '.join(found.names[:8])}"
+                f"{nearest(column, found.names)}; name it, {name.partition('::')[0]}::label"
+            )
+        for _, load in blocks:
+            values = _within(path, load)([column]).column(0)
+            if values.null_count:
+                raise DataError(f"{name}: expected a label in every row, got {values.null_count} missing; fill them")
+            parts.append(np.array(values.to_pylist()))
+    return np.concatenate([part for part in parts if len(part)] or parts)
+
+
+def _opened(path: Path) -> tuple[Any, list[Block]]:
+    check_file(path)
+    opener = {".parquet": _parquet, ".csv": _csv}.get(path.suffix.lower(), _arrow)
+    with _reading(path):
+        return opener(path)
 
 
 def _parquet(path: Path) -> tuple[Any, list[Block]]:

@@ -6,7 +6,6 @@ disk, and only then an older one goes: a crash at any moment leaves a snapshot t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -23,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deepclust_accel.errors import OutputError, ResumeError, ResumeWarning
-from deepclust_accel.files import replacing, sync_folder
+from deepclust_accel.files import checksum, replacing, sync_folder
 
 __all__ = ["Checkpoint", "Snapshot", "compare", "pack", "unpack"]
 
@@ -82,8 +81,8 @@ class Checkpoint:
                 save_file(tensors, temporary, metadata={"about": json.dumps(about)})
             except SafetensorError as cause:
                 raise OSError(str(cause)) from cause
-            checksum = _checksum(temporary)
-        path = self.folder / f"snapshot-{snapshot.stage:03d}-{snapshot.epoch:06d}-{checksum}.safetensors"
+            digits = checksum(temporary)
+        path = self.folder / f"snapshot-{snapshot.stage:03d}-{snapshot.epoch:06d}-{digits}.safetensors"
         os.replace(self.folder / _WRITING, path)
         sync_folder(self.folder)
         for old in self._files() + self._unfinished():
@@ -151,13 +150,8 @@ class Checkpoint:
         return [path for name in (_WRITING, f".{_WRITING}.*.tmp", ".tmp*") for path in self.folder.glob(name)]
 
 
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-
-
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if _checksum(path) != _NAME.fullmatch(path.name)[3]:
+    if checksum(path) != _NAME.fullmatch(path.name)[3]:
         raise ValueError("its bytes do not have the checksum of its name")
     with safe_open(path, "pt") as file:  # tensors are maps of it, so that the values of all rows are not held twice
         return json.loads(file.metadata()["about"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

@@ -16,7 +16,7 @@ from deepclust_accel.engine.checkpoint import Checkpoint, Snapshot, pack, unpack
 from deepclust_accel.engine.interrupts import Interrupts
 from deepclust_accel.engine.meter import Meter
 from deepclust_accel.engine.monitor import History, Watcher
-from deepclust_accel.engine.pretrained import Pretrained, Taken, put, result_of
+from deepclust_accel.engine.pretraining import Pretrained, Taken, put, result_of
 from deepclust_accel.engine.run import Run
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.seeding import derive_seed, isolated

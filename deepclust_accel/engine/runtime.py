@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from deepclust_accel.engine import collectives
+from deepclust_accel.engine.compiled import Compiled
 from deepclust_accel.engine.stage import Group
 from deepclust_accel.errors import ArgumentError
 
@@ -28,6 +29,7 @@ class Runtime:
     Args:
         device: "auto" (an accelerator when there is one), "cpu", "cuda" or "cuda:1".
         precision: "32-true" or "bf16-mixed" (networks only; the losses of ``ops`` ask for float32).
+        compile: training steps call the networks through torch.compile; see :class:`compiled.Compiled`.
 
     Raises:
         ArgumentError: unknown precision, unknown device, or one that this machine does not have.
@@ -36,10 +38,11 @@ class Runtime:
     of its local rank. Gradients are averaged by the engine; :func:`collectives.average_gradients` says why not by DDP.
     """
 
-    def __init__(self, device: str = "auto", precision: str = "32-true"):
+    def __init__(self, device: str = "auto", precision: str = "32-true", compile: bool = False):
         if precision not in PRECISIONS:
             raise ArgumentError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
         kind, self._precision = _join(device_of(device)), precision
+        self._compile, self._compiled = compile, {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Fabric advises on hardware that was not asked for
             logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
@@ -68,9 +71,16 @@ class Runtime:
 
     def networks(self, parts: dict[str, nn.Module]) -> SimpleNamespace:
         """Return the parts, on the device already, as a step calls them: in the chosen precision."""
-        if self._precision == "32-true":  # Fabric's wrapper would change nothing, and takes as long as a small layer
-            return SimpleNamespace(**parts)
-        return SimpleNamespace(**{name: self._fabric.setup_module(part) for name, part in parts.items()})
+        if self._precision != "32-true":  # Fabric's wrapper would change nothing, and takes as long as a small layer
+            parts = {name: self._fabric.setup_module(part) for name, part in parts.items()}
+        if self._compile:
+            parts = self._compiled = {name: Compiled(name, part) for name, part in parts.items()}
+        return SimpleNamespace(**parts)
+
+    @property
+    def compiled(self) -> dict[str, str]:
+        """Part → "compiled", "not called" in a training step, or why not; empty unless ``compile`` was asked for."""
+        return {name: part.state for name, part in self._compiled.items()}
 
     def optimizer(self, group: Group, parts: dict[str, nn.Module]) -> torch.optim.Optimizer:
         """Return a fresh optimizer over the parameters of the group's parts."""
@@ -121,7 +131,11 @@ def _join(device: torch.device) -> torch.device:
         import torch.distributed.nn.functional  # noqa: F401
 
         if device.type == "cuda":
-            torch.cuda.setdevice_of(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            torch.cuda.set_device(device)
+        store, rank, world_size = next(dist.rendezvous("env://"))
+        # Workers that torchrun starts again find the store of those before, with addresses where nobody answers.
+        store = dist.PrefixStore(f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')} of {world_size}", store)
+        kind = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(kind, store=store, rank=rank, world_size=world_size)
         atexit.register(dist.destroy_process_group)
     return device

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deepclust_accel.engine.run import Run
 from deepclust_accel.methods.base import DataSpec, Group, Method, MethodInfo, Params, Stage, Train, Update, param
+from deepclust_accel.nn.frozen import frozen
 from deepclust_accel.nn.mlp import Mlp
 
 __all__ = ["Aae", "AaeParams"]
@@ -97,21 +98,20 @@ class Aae(Method):
         reconstruction = F.mse_loss(torch.sigmoid(output) if self.data.unit_range else output, x)
         yield Update(reconstruction, logs={"reconstruction": reconstruction})
 
-        with torch.no_grad():
-            category, style = self._split(nets.encoder(x))
+        category, style = self._split(nets.encoder(x))  # for both: the discriminators do not move the encoder
         drawn = torch.randint(self.n_clusters, (len(x),), generator=run.generator, device=x.device)
         real_category = F.one_hot(drawn, self.n_clusters).to(x.dtype)
         real_style = torch.randn(style.shape, generator=run.generator, device=x.device)
         of_category = _real(nets.category_discriminator(real_category), 1) + _real(
-            nets.category_discriminator(category), 0
+            nets.category_discriminator(category.detach()), 0
         )
-        of_style = _real(nets.style_discriminator(real_style), 1) + _real(nets.style_discriminator(style), 0)
+        of_style = _real(nets.style_discriminator(real_style), 1) + _real(nets.style_discriminator(style.detach()), 0)
         logs = {"category_discrimination": of_category, "style_discrimination": of_style}
         yield Update(of_category + of_style, "discriminators", logs)
 
-        category, style = self._split(nets.encoder(x))
-        fooled_category = _real(nets.category_discriminator(category), 1)
-        fooled_style = _real(nets.style_discriminator(style), 1)
+        with frozen(self.category_discriminator, self.style_discriminator):
+            fooled_category = _real(nets.category_discriminator(category), 1)
+            fooled_style = _real(nets.style_discriminator(style), 1)
         logs = {"category_fooling": fooled_category, "style_fooling": fooled_style}
         yield Update(self.params.adversarial_weight * (fooled_category + fooled_style), logs=logs)
 

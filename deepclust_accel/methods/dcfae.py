@@ -22,6 +22,7 @@ from deepclust_accel.methods.autoencoder import choose_decoder
 from deepclust_accel.methods.base import DataSpec, Group, Method, MethodInfo, Pass, Stage, Train, Update, param
 from deepclust_accel.methods.images import AugmentationParams, augmented, image_layout
 from deepclust_accel.methods.initialization import first_clusters, initializer_param
+from deepclust_accel.nn.frozen import frozen
 from deepclust_accel.nn.mlp import Mlp
 from deepclust_accel.nn.residual import ResidualDecoder, ResidualEncoder, glorot
 
@@ -161,7 +162,8 @@ class Dcfae(Method):
         }
         loss = terms["reconstruction"] + terms["kl"]
         if p.gan_weight:
-            terms["gan"] = _verdict(nets.discriminator(restored)[0], 1.0)
+            with frozen(self.discriminator):
+                terms["gan"] = _verdict(nets.discriminator(restored)[0], 1.0)
             loss = loss + p.gan_weight * terms["gan"]
         if second and p.similarity_weight:
             terms["similarity"] = self._similarity(mean, nets.embedding(mean))

@@ -88,7 +88,7 @@ def files(folder, case):
     return [["data", "info", f"{path}{part}"], ["data", "check", f"{path}{part}"]]
 
 
-KEYS = ["n_clusters", "seed", "scaling", "device", "precision", "epochs_scale", "params", "epochs", "x"]
+KEYS = ["n_clusters", "seed", "scaling", "device", "precision", "compile", "epochs_scale", "params", "epochs", "x"]
 VALUES = [
     "1",
     "-1",

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -245,3 +246,17 @@ def test_results_do_not_replace_what_is_of_value(tmp_path):
         done = dcaccel("predict", str(out), str(data), "--out", *target)
         assert done.returncode == 2 and f"got {got}; choose another path" in done.stderr, done.stderr
     assert data.read_bytes() == before and not (tmp_path / "pipe").is_file()
+
+
+def test_the_version_is_that_of_the_package():
+    assert ok("--version").stdout == f"dcaccel {metadata.version('deepclust_accel')}\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+@pytest.mark.parametrize("words", [["methods", "list"], ["methods", "list", "--json"]])
+def test_a_result_that_cannot_be_printed_is_one_line(words):
+    command = [sys.executable, "-m", "deepclust_accel", *words]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("dcaccel: stdout: expected to print the result, got No space left")

@@ -3,6 +3,10 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.parquet
 import pytest
 from command_line import SMALL, ok, refused
 
@@ -94,6 +98,46 @@ def test_rows_are_read_once_to_assign_them(rows, tmp_path, monkeypatch):
     monkeypatch.setattr(fitting.Model, "apply", lambda *a: passes.append(1) or original(*a))
     ok("fit", "kmeans", rows / "x.npy", "-k", 2, "--out", tmp_path / "r")
     assert len(passes) == 1
+
+
+@pytest.mark.parametrize("kind", ["parquet", "parquet text", "arrow folder", "csv column", "npz shards", "text shards"])
+def test_labels_come_from_columns_and_shards(rows, tmp_path, kind):
+    y, where = np.repeat([0, 1], 60), tmp_path / "y"
+    table = pa.table({"x": y * 2.0, "label": np.array(["no", "yes"])[y] if kind == "parquet text" else y})
+    if kind.startswith("parquet"):
+        where = tmp_path / "y.parquet"
+        pa.parquet.write_table(table, where, row_group_size=50)
+    elif kind == "csv column":
+        where = tmp_path / "y.csv"
+        pa.csv.write_csv(table, where)
+    elif kind == "arrow folder":
+        where.mkdir()
+        for i in range(2):
+            pa.feather.write_feather(table[i * 60 : i * 60 + 60], where / f"{i}.arrow")
+    else:  # each shard has one class
+        where.mkdir()
+        for i in range(2):
+            shard = y[i * 60 : i * 60 + 60]
+            np.savez(where / f"{i}.npz", X=np.ones(60), y=np.array(["no", "yes"])[shard] if "text" in kind else shard)
+    part = "" if "shards" in kind else "::label"
+    done = ok("fit", "kmeans", rows / "x.npy", "-k", 2, "--labels", f"{where}{part}", "--out", tmp_path / "r", "--json")
+    assert json.loads(done.stdout)["scores"]["acc"] == 1.0
+    ok("report", tmp_path / "r")  # finds them again
+
+
+def test_labels_that_cannot_be_found_are_one_line(rows, tmp_path):
+    pa.parquet.write_table(pa.table({"label": [0, 1], "other": [None, 1]}), tmp_path / "y.parquet")
+    for part, message in (
+        ("", "name it"),
+        ("::labl", "did you mean 'label'"),
+        ("::other", "1 missing"),
+        ("::label", "(120,)"),
+    ):
+        where = f"{tmp_path / 'y.parquet'}{part}"
+        assert message in refused("fit", "kmeans", rows / "x.npy", "-k", 2, "--labels", where, "--out", tmp_path / "r")
+    assert "drop it" in refused(
+        "fit", "kmeans", rows / "x.npy", "-k", 2, "--labels", f"{rows / 'x.npy'}::y", "--out", tmp_path / "r"
+    )
 
 
 @pytest.mark.parametrize("kind", ["text", "bool", "column", "npz", "csv"])

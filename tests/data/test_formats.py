@@ -106,6 +106,13 @@ def write_sparse(folder):
     return folder / "x.npz"
 
 
+def write_sparse_shards(folder):
+    for i, part in enumerate(PARTS):
+        kind = scipy.sparse.csr_matrix if i % 2 else scipy.sparse.csc_array
+        scipy.sparse.save_npz(folder / f"{i}.npz", kind(part))
+    return folder
+
+
 def write_h5ad(folder, sparse=True):
     with h5py.File(folder / "x.h5ad", "w") as file:
         if sparse:
@@ -136,6 +143,7 @@ WRITERS = [
     write_hdf5,
     write_one_dataset,
     write_sparse,
+    write_sparse_shards,
     write_h5ad,
     write_dense_h5ad,
 ]

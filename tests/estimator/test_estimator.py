@@ -66,6 +66,12 @@ def test_a_row_alone_gets_what_it_gets_in_a_crowd(blobs):
     assert np.array_equal(alone, model.transform(X)[:20])
 
 
+def test_codes_have_names(blobs):
+    model = quick("ae-kmeans").fit(blobs[0])
+    assert model.get_feature_names_out().tolist() == ["deepclusterer0", "deepclusterer1", "deepclusterer2"]
+    assert model.set_output(transform="default").transform(blobs[0]).shape == (400, 3)
+
+
 @pytest.mark.parametrize("method", ["ae-kmeans", "kmeans", "gmm", "ae-gmm", "pca-kmeans"])
 def test_separated_blobs_are_found(blobs, method):
     X, y = blobs

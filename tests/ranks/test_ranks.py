@@ -15,22 +15,9 @@ from sklearn.metrics import adjusted_rand_score
 
 from deepclust_accel.methods import registry
 
-WORKER = Path(__file__).parent / "worker.py"
-SMALL = {
-    "hidden": [12],
-    "latent_dim": 3,
-    "pretrain_epochs": 1,
-    "layer_epochs": 1,
-    "epochs": 1,
-    "expert_epochs": 1,
-    "classifier_steps": 1,
-    "warmup_epochs": 0,
-    "n_init": 3,
-    "embedding_hidden": [6],
-    "embed_dim": 3,
-    "channels": [2, 3, 4],
-}
-DISTRIBUTED = [e.name for e in registry.entries() if not e.problem and registry.load(e.name).info.distributed]
+PARITY = Path(__file__).parents[2] / "bench" / "parity.py"
+BUILT_IN = [entry.name for entry in registry.entries() if entry.distribution == registry.BUILT_IN]
+DISTRIBUTED = [name for name in BUILT_IN if registry.load(name).info.distributed]
 
 
 def torchrun(ranks, *command, check=True):
@@ -40,33 +27,36 @@ def torchrun(ranks, *command, check=True):
     return done
 
 
-def outcomes(folder, ranks):
-    """Everything the methods find, by method, stage and name."""
-    folder.mkdir()
-    torchrun(ranks, str(WORKER), ",".join(DISTRIBUTED), json.dumps(SMALL), "48", str(folder))
-    found = {}
-    for method in DISTRIBUTED:
-        with np.load(folder / f"{method}.npz") as file:
-            found |= {f"{method}/{key}": file[key] for key in file}
-    return found
-
-
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
-    return outcomes(tmp_path_factory.mktemp("ranks") / "1", 1)
+def parity(tmp_path_factory):
+    """What bench/parity.py finds; of four ranks one has no row in the last batch."""
+    out = tmp_path_factory.mktemp("ranks") / "parity.json"
+    done = subprocess.run([sys.executable, PARITY, "--out", out], capture_output=True, text=True, timeout=550)
+    assert out.exists(), done.stderr[-3000:]
+    return json.loads(out.read_text())
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_ranks_together_have_the_gradients_of_one(tmp_path, one, ranks):
-    """Of four ranks one has no row in the last batch."""
-    several = outcomes(tmp_path / str(ranks), ranks)
-    assert one.keys() == several.keys()
-    assert all(
-        any(key.startswith(f"{method}/") and key.endswith("/gradients") for key in one) for method in DISTRIBUTED
-    )
-    for key, expected in one.items():
-        scale = np.abs(expected).max(initial=0)  # a divergence at its start is a difference of nearly equal terms
-        assert np.abs(several[key] - expected).max(initial=0) <= 1e-12 * scale + 1e-15, key
+@pytest.mark.parametrize("ranks", ["2", "4"])
+@pytest.mark.parametrize("method", DISTRIBUTED)
+def test_ranks_together_find_what_one_finds(parity, method, ranks):
+    found = parity["methods"][method][ranks]
+    for kind in ("losses", "gradients", "centers", "targets"):
+        assert found[kind] is None or found[kind] <= 1e-12, kind
+    assert found["gradients"] is not None and found["same_labels"] and found["same_epochs"] and found["epochs"]
+
+
+def test_a_stop_rule_has_ended_a_fit_before_its_last_epoch(parity):
+    epochs = [found["2"]["epochs"].get("cluster", 12) for found in parity["methods"].values()]
+    assert any(1 < count < parity["settings"]["fit"]["epochs"] for count in epochs)
+
+
+def test_the_recorded_parity_is_of_all_methods_and_within_its_limit():
+    record = json.loads((PARITY.parent / "results" / "parity.json").read_text())
+    assert sorted(record["methods"]) == sorted(DISTRIBUTED) and record["limit"] == 1e-12
+    for found in record["methods"].values():
+        for row in found.values():
+            assert all(row[k] is None or row[k] <= 1e-12 for k in ("losses", "gradients", "centers", "targets"))
+            assert row["same_labels"] and row["same_epochs"]
 
 
 THREADS_AT_EXIT = """
@@ -121,6 +111,22 @@ def test_the_command_line_in_two_processes_finds_what_one_finds(tmp_path):
     np.testing.assert_allclose(*losses, rtol=1e-4)
     assert sorted(p.name for p in (tmp_path / "two").iterdir()) == sorted(p.name for p in (tmp_path / "one").iterdir())
     assert done.stdout.count("acc") == 1  # one process speaks
+
+
+def test_compiled_in_two_processes_it_finds_what_one_finds(tmp_path):
+    def chosen(batch):
+        return ["ae-kmeans", "digits", "-k", "10", *(word.format(batch) for word in SETTINGS)]
+
+    fit(tmp_path / "one", *chosen(256))
+    fit(tmp_path / "two", *chosen(128), "--processes", "2", "--compile")
+    states = json.loads((tmp_path / "two" / "run.json").read_text())["compiled"]
+    if "compiled" not in states.values():
+        pytest.skip(f"torch.compile does not work here: {states}")
+    losses = [
+        [json.loads(line)["loss"] for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
 def test_what_can_be_mended_is_one_line_and_exit_code_2(tmp_path):

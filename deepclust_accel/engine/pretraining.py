@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,8 +17,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from deepclust_accel.engine.stage import Train
-from deepclust_accel.errors import ArgumentError, OutputError
-from deepclust_accel.files import write_atomic
+from deepclust_accel.errors import ArgumentError, FallbackWarning, OutputError
+from deepclust_accel.files import checksum, write_atomic
 
 __all__ = ["Networks", "Pretrained", "PretrainingCache", "Taken"]
 
@@ -47,10 +48,11 @@ class Pretrained(Protocol):
 
 
 class PretrainingCache:
-    """A folder of results, one file each, named by a hash of recipe, data, seed and the weights before the stage.
+    """A folder of results, one file each, named by a hash of recipe, data, seed and the weights before the stage, and by a
+    checksum of its bytes.
 
     Args:
-        folder: created when first written. Files are never removed; delete the folder to be rid of them.
+        folder: created when first written. Whole files are never removed; delete the folder to be rid of them.
         facts: JSON-able; whatever the bits of a result depend on besides stage and weights.
     """
 
@@ -67,16 +69,17 @@ class PretrainingCache:
         return digest.hexdigest()
 
     def take(self, key: str, stage: Train, parts: Mapping[str, nn.Module]) -> Taken | None:
-        """The kept result; a file that cannot be read counts as none and is written again."""
-        path = self._path(key)
-        with suppress(OSError, SafetensorError, ValueError, KeyError, TypeError):
-            with safe_open(path, framework="pt") as file:
-                about = json.loads(file.metadata()["about"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            if {name: t.shape for name, t in tensors.items()} == {
-                n: t.shape for n, t in _tensors(stage, parts).items()
-            }:
-                return Taken(tensors, str(path), about["history"], about["seconds"], about["process_seconds"])
+        """The kept result; a damaged file counts as none, with a FallbackWarning, and is written again."""
+        shapes = {name: tensor.shape for name, tensor in _tensors(stage, parts).items()}
+        for path in self._files(key):
+            try:
+                return _read(path, shapes)
+            except (OSError, SafetensorError, ValueError, KeyError, TypeError) as cause:
+                warnings.warn(
+                    f"{path}: expected what was kept of {stage.name!r}, got a damaged file ({cause}); training it again",
+                    FallbackWarning,
+                    stacklevel=2,
+                )
         return None
 
     def keep(self, key: str, result: Taken) -> None:
@@ -89,10 +92,29 @@ class PretrainingCache:
             raise OutputError(
                 f"{self._folder}: expected a folder for pretrained networks, got {cause.strerror}; fit without the cache"
             ) from cause
-        write_atomic(self._path(key), save(tensors, metadata={"about": json.dumps(about)}))
+        data, damaged = save(tensors, metadata={"about": json.dumps(about)}), self._files(key)
+        digits = hashlib.sha256(data).hexdigest()[:32]
+        path = self._folder / f"pretrained-{key[:32]}-{digits}.safetensors"
+        write_atomic(path, data)
+        for old in damaged:
+            if old != path:
+                with suppress(OSError):  # one too many does no harm
+                    old.unlink()
 
-    def _path(self, key: str) -> Path:
-        return self._folder / f"pretrained-{key[:32]}.safetensors"
+    def _files(self, key: str) -> list[Path]:
+        return sorted(self._folder.glob(f"pretrained-{key[:32]}-*.safetensors"))
+
+
+def _read(path: Path, shapes: Mapping[str, torch.Size]) -> Taken:
+    """A kept result; ValueError and others where it is not whole, or has other shapes."""
+    if checksum(path) != path.stem.rpartition("-")[2]:
+        raise ValueError("its bytes do not have the checksum of its name")
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["about"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    if {name: tensor.shape for name, tensor in tensors.items()} != dict(shapes):
+        raise ValueError("it has other tensors")
+    return Taken(tensors, str(path), about["history"], about["seconds"], about["process_seconds"])
 
 
 class Networks:

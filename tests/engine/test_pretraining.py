@@ -6,7 +6,7 @@ import torch
 
 from deepclust_accel import DeepClusterer, fitting
 from deepclust_accel.data import ArraySource, open_data
-from deepclust_accel.errors import ArgumentError, OutputError, ResumeError
+from deepclust_accel.errors import ArgumentError, FallbackWarning, OutputError, ResumeError
 
 X = np.random.default_rng(0).random((120, 9)).astype(np.float32)
 SHORT = {"hidden": [8], "latent_dim": 2, "pretrain_epochs": 2, "pretrain_batch_size": 50}
@@ -103,12 +103,18 @@ def test_clustering_settings_do_not_matter(tmp_path):
     assert fit(settings("idec", learning_rate=0.5, batch_size=33), tmp_path).reused
 
 
-def test_a_damaged_file_is_trained_and_written_again(tmp_path):
+@pytest.mark.parametrize("damage", ["half of it", "a bit of a weight"])
+def test_a_damaged_file_is_named_trained_and_written_again(tmp_path, damage):
     whole = fit(settings(), tmp_path)
     (path,) = tmp_path.iterdir()
     good = path.read_bytes()
-    path.write_bytes(good[: len(good) // 2])
-    assert not fit(settings(), tmp_path).reused
+    flipped = good[:-3] + bytes([good[-3] ^ 16]) + good[-2:]  # a whole file still, with another weight
+    path.write_bytes(good[: len(good) // 2] if damage == "half of it" else flipped)
+    with pytest.warns(FallbackWarning, match="got a damaged file") as said:
+        again = fit(settings(), tmp_path)
+    assert len(said) == 1 and path.name in str(said[0].message) and "\n" not in str(said[0].message)
+    assert not again.reused and same(again, whole)
+    (path,) = tmp_path.iterdir()  # the damaged one is gone
     assert fit(settings(), tmp_path).reused and same(fit(settings(), tmp_path), whole)
 
 
