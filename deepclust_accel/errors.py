@@ -24,7 +24,7 @@ class OutputError(DcaccelError, OSError):
 
 
 class PluginError(DcaccelError):
-    """A method is unknown, offered twice, written for another contract, or fails to import."""
+    """A method is unknown, offered twice, fails to import, or does not keep the contract of methods."""
 
 
 class ResumeError(DcaccelError):

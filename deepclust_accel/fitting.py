@@ -124,8 +124,7 @@ class Model:
         rows = len(x)
         if rows < BLOCK_ROWS:
             x = torch.cat([x, x.new_zeros(BLOCK_ROWS - rows, *x.shape[1:])])
-        z = self.network.embed(x)
-        z, p = z[:rows], self.network.assign(z)[:rows]
+        z, p = (values[:rows] for values in self.network.codes_and_shares(x))
         if not bool((z.sum() + p.sum()).isfinite()) and not bool(z.isfinite().all() and p.isfinite().all()):
             raise TrainingError(
                 f"{self.settings.method}: expected finite codes and probabilities, got others, since its last steps broke "

@@ -32,8 +32,8 @@ def examine(method: Method, run: Run) -> dict[str, float | int | None]:
 
     Cost: one forward pass of these rows, O(1024² Z) for the silhouette; no random numbers are drawn.
     """
-    z = method.embed(run.sample(ROWS))
-    p = method.assign(z).double()
+    z, p = method.codes_and_shares(run.sample(ROWS))
+    p = p.double()
     labels, k = p.argmax(1), p.shape[1]
     counts = torch.bincount(labels, minlength=k)
     entropy = -torch.xlogy(p, p).sum(1).mean() / math.log(k) if k > 1 else None

@@ -40,6 +40,9 @@ class Given:
         left = torch.where(z[:, 0] > 0, self.share, 1 - self.share)
         return torch.stack([left, 1 - left, torch.zeros_like(left)], 1)
 
+    def codes_and_shares(self, x):
+        return self.embed(x), self.assign(x)
+
 
 def run_over(rows):
     return Run(Runtime("cpu"), Loader(ArraySource(rows), seed=3), 3)

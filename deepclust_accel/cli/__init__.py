@@ -7,11 +7,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from deepclust_accel import __version__
 from deepclust_accel.cli import bench, data, doctor, fit, methods, plugin, predict, report
 from deepclust_accel.cli.output import options, say
 from deepclust_accel.errors import ArgumentError, DataError, DcaccelError, FallbackWarning, PluginError
@@ -41,7 +42,7 @@ app.add_typer(bench.app, name="bench")
 
 def _show_version(value: bool) -> None:
     if value:
-        print(f"dcaccel {__version__}")
+        print(f"dcaccel {metadata.version('deepclust_accel')}")
         raise typer.Exit
 
 
@@ -74,7 +75,8 @@ def main() -> None:
             _stop(_usage(problem), 2)
         if isinstance(problem, (RuntimeError, TypeError)) and any(sign in str(problem) for sign in _NO_MEMORY):
             _stop("memory: expected enough for this step, got less; lower batch_size, the widths or the rows", 2)
-        _stop(f"defect: {type(problem).__name__}: {problem}; run again with --debug and report what it prints", 1)
+        whose = _plugin_of(problem) or "defect"
+        _stop(f"{whose}: {type(problem).__name__}: {problem}; run again with --debug and report what it prints", 1)
     if code == 130:  # typer's code for Ctrl-C
         resume = "; the same command with --resume goes on from the last snapshot" if sys.argv[1:2] == ["fit"] else ""
         say(f"dcaccel: interrupted{resume}")
@@ -102,6 +104,21 @@ def _warnings_in_a_line() -> Iterator[None]:
 def _usage(problem: Any) -> str:
     command = problem.ctx.command_path if getattr(problem, "ctx", None) else "dcaccel"
     return f"{problem.format_message().rstrip('.')}; see '{command} --help'"
+
+
+def _plugin_of(problem: BaseException) -> str:
+    """The plugin in whose code an error arose, and where; "" if in nobody's."""
+    from traceback import extract_tb, walk_tb
+
+    from deepclust_accel.methods import registry
+
+    frames = [frame.f_globals.get("__name__", "").split(".")[0] for frame, _ in walk_tb(problem.__traceback__)]
+    for entry in registry.entries():
+        top = entry.target.partition(":")[0].split(".")[0]
+        if top != "deepclust_accel" and top in frames:
+            at = extract_tb(problem.__traceback__)[len(frames) - 1 - frames[::-1].index(top)]
+            return f"{entry.distribution} {entry.version} ({Path(at.filename).name}:{at.lineno}, in {at.name})"
+    return ""
 
 
 def _stop(message: str, code: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -57,6 +58,8 @@ def check(
         done.append(found)
         if not as_json:
             print(f"{'FAIL' if found.problem else 'ok':4}  {found.name:12}  {found.problem or found.asks}", flush=True)
+        if debug and found.trace:
+            print(found.trace, file=sys.stderr)
     passed = not any(found.problem for found in done)
     emit("plugin_check", {"name": name, "passed": passed, "checks": [asdict(c) for c in done]}, as_json, "")
     if not passed:

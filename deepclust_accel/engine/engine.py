@@ -21,7 +21,7 @@ from deepclust_accel.engine.run import Run
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.seeding import derive_seed, isolated
 from deepclust_accel.engine.stage import Every, Pass, Stage, Train, Update
-from deepclust_accel.errors import ResumeError, TrainingError
+from deepclust_accel.errors import PluginError, ResumeError, TrainingError, nearest
 
 __all__ = ["Engine"]
 
@@ -69,7 +69,7 @@ class Engine:
                 to that of an uninterrupted run.
 
         Raises:
-            ValueError: the plan and the parts do not fit each other (a defect of the method).
+            PluginError: the plan and the parts do not fit each other, or a step returns no loss.
             ResumeError: no snapshot is whole, or it belongs to other settings, or processes see different ones.
             TrainingError: a logged term is no longer finite; names stage, epoch, step, term and rows. Or a weight is not at
                 the end of an epoch. The last snapshot is left.
@@ -209,6 +209,7 @@ class Engine:
         for each in optimizers.values():
             for parameter in _parameters(each):
                 parameter.grad = None
+        _check_loss(update.loss, stage)
         self._runtime.backward(update.loss if share == 1.0 else update.loss * share)
         collectives.average_gradients(_parameters(optimizer))
         if group.clip_norm is not None:
@@ -262,30 +263,46 @@ class Engine:
 
 
 def check_plan(method: nn.Module, stages: Sequence[Stage], parts: Mapping[str, nn.Module]) -> None:
-    """Refuse a plan that could not train what it says; ValueError names the stage, group and part.
+    """Refuse a plan that could not train what it says; PluginError names the stage, group and part.
 
     Checks that stage names differ, that groups name existing parts, that no part is in two groups of a stage, and that no
     trainable parameter is outside every part (it would never be moved, nor synchronised over ranks).
     """
     names = [stage.name for stage in stages]
     if len(set(names)) != len(names):
-        raise ValueError(f"plan: expected different stage names, got {names}")
+        raise PluginError(f"plan: expected different stage names, got {names}")
     inside = {id(p) for part in parts.values() for p in part.parameters()}
     loose = [name for name, p in method.named_parameters() if p.requires_grad and id(p) not in inside]
     if loose:
-        raise ValueError(f"plan: expected every trainable parameter inside a named part, got loose {', '.join(loose)}")
+        raise PluginError(
+            f"plan: expected every trainable parameter inside a named part, got loose {', '.join(loose)}; make it part of a "
+            "child module, and name that in a Group"
+        )
     for stage in stages:
         used = [name for group in stage.groups.values() for name in group.parts] if isinstance(stage, Train) else []
         if unknown := sorted(set(used) - set(parts)):
-            raise ValueError(f"stage {stage.name!r}: expected parts among {sorted(parts)}, got {unknown}")
+            raise PluginError(
+                f"stage {stage.name!r}: expected parts among {sorted(parts)}, got {unknown}{nearest(unknown[0], parts)}"
+            )
         if len(set(used)) != len(used):
-            raise ValueError(f"stage {stage.name!r}: expected each part in one group, got {sorted(used)}")
+            raise PluginError(f"stage {stage.name!r}: expected each part in one group, got {sorted(used)}")
         if isinstance(stage, Train) and isinstance(stage.every, Every) and stage.every.steps < 1:
-            raise ValueError(f"stage {stage.name!r}: expected every.steps of at least 1, got {stage.every.steps}")
+            raise PluginError(f"stage {stage.name!r}: expected every.steps of at least 1, got {stage.every.steps}")
 
 
 def _updates(result: object) -> Iterator[Update]:
     return result if inspect.isgenerator(result) else iter((Update(result),))
+
+
+def _check_loss(loss: object, stage: Train) -> None:
+    """PluginError for what a step may not return."""
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+        got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"{type(loss).__name__}"
+        without = " without gradient" if isinstance(loss, Tensor) and not loss.requires_grad else ""
+        raise PluginError(
+            f"stage {stage.name!r}: expected its step to return the mean loss over the rows, one number with a gradient, "
+            f"got {got}{without}"
+        )
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:

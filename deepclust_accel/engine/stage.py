@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from deepclust_accel.errors import PluginError
+
 if TYPE_CHECKING:
     from deepclust_accel.engine.run import Run
 
@@ -42,6 +44,10 @@ class Group:
     options: Mapping[str, Any] = field(default_factory=dict)
     decay: Callable[[int], float] | None = None
     clip_norm: float | None = None
+
+    def __post_init__(self):
+        if isinstance(self.parts, str):
+            raise PluginError(f"Group: expected a tuple of names of parts, got {self.parts!r}; write ({self.parts!r},)")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from deepclust_accel.engine import collectives
+from deepclust_accel.errors import PluginError
 
 __all__ = ["Terms"]
 
@@ -24,6 +25,9 @@ class Terms:
 
     def add(self, step: int, name: str, value: Tensor | float) -> None:
         """Note one number, a tensor of one element or a float, that belongs to a step."""
+        if isinstance(value, Tensor) and value.numel() != 1:
+            shape = tuple(value.shape)
+            raise PluginError(f"run.log: {name}: expected one number, got a tensor of shape {shape}; log its mean")
         pending = self._pending.setdefault(name, [])
         # a tensor of 4 bytes kept on the CPU sits between freed batches, and the heap grows by a batch each step
         if isinstance(value, Tensor):

@@ -18,6 +18,7 @@ from deepclust_accel.config import Params, param
 from deepclust_accel.data.source import Batch, DataSpec
 from deepclust_accel.engine.run import Run
 from deepclust_accel.engine.stage import Every, Group, Pass, Stage, Train, Update
+from deepclust_accel.errors import PluginError
 
 __all__ = [
     "Batch",
@@ -91,6 +92,23 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def assign(self, z: Tensor) -> Tensor:
         """(B, Z) → (B, K) cluster probabilities, rows sum to 1."""
+
+    def codes_and_shares(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, *shape) → what :meth:`embed` and :meth:`assign` say of it, whose shapes are checked.
+
+        Raises:
+            PluginError: not (B, Z), or not (B, K).
+        """
+        z = self.embed(x)
+        if z.ndim != 2 or len(z) != len(x):
+            raise PluginError(f"{self.info.name}: embed: expected codes ({len(x)}, Z), got {tuple(z.shape)}")
+        shares, wanted = self.assign(z), (len(x), self.n_clusters)
+        if tuple(shares.shape) != wanted:
+            raise PluginError(
+                f"{self.info.name}: assign: expected a column of probabilities for each cluster, {wanted}, got "
+                f"{tuple(shares.shape)}"
+            )
+        return z, shares
 
     def cluster_centers(self) -> Tensor | None:
         """(K, Z) centers in the space of :meth:`embed`, or None when the method has none."""

@@ -31,7 +31,7 @@ class DahalParams(AutoencoderParams):
     )
     embed_dim: int = param(10, "width of the embedding that is clustered", unit="units", low=1)
     code_scale: float | None = param(
-        0.5, "codes are rescaled to this mean standard deviation after pretraining; none leaves them", above=0
+        None, "codes are rescaled to this mean standard deviation after pretraining; none leaves them", above=0
     )
     batch_size: int = param(100, "rows per step; the similarity loss is over all pairs of them", unit="rows", low=2)
     epochs: int = param(50, "epochs of joint training; the author has 50 to 200", unit="epochs", low=0)
@@ -50,8 +50,8 @@ class Dahal(AutoencoderMethod):
     """Autoencoder + embedding network; the cross-entropy between Student-t similarities of code and embedding.
 
     Paper: Dahal, IEEE BigData 2018. The embedding learns from the similarity loss, the decoder from reconstruction, the
-    encoder from reconstruction and w times the similarity loss. Differs: pretraining is ours, and ends with codes of a
-    common scale, since the kernel has a unit of length: far apart, a row's neighbours are its nearest one alone. Cost of
+    encoder from reconstruction and w times the similarity loss. Differs: pretraining is ours. The kernel has a unit of
+    length, and the scale of the code decides how many neighbours a row has; ``code_scale`` can set it. Cost of
     an epoch: O(N·weights) + O(N·batch·(Z + E)). Assumes that neighbours in the code are of one class. Known failure: the
     embedding starts as the identity behind ReLU, which drops what is negative in the code.
 

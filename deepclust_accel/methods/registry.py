@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import Field, dataclass, replace
 from importlib import metadata
 
 from deepclust_accel.errors import PluginError, nearest
@@ -112,6 +112,11 @@ def _checked(name: str, cls: type, owner: str) -> type:
     missing = [m for m in ("info", "Params", "plan", "embed", "assign") if not hasattr(cls, m)]
     if missing:
         raise PluginError(f"method {name!r} ({owner}): expected a Method, got one without {', '.join(missing)}")
+    if bare := [key for key, value in vars(cls.Params).items() if isinstance(value, Field)]:
+        raise PluginError(
+            f"method {name!r} ({owner}): expected Params to be a dataclass, got {', '.join(bare)} as they are; write "
+            "@dataclass above it"
+        )
     return cls
 
 

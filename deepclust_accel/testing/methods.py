@@ -11,13 +11,15 @@ Whether a loss is the one of its paper is not the kit's business: that takes a t
 from __future__ import annotations
 
 import ast
+import inspect
 import io
 import os
 import random
 import signal
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -34,7 +36,7 @@ from deepclust_accel.config import describe, from_mapping, to_mapping
 from deepclust_accel.data import ArraySource, DataSpec
 from deepclust_accel.engine.engine import check_plan
 from deepclust_accel.engine.monitor import Watcher, logged
-from deepclust_accel.errors import ArgumentError, DcaccelError
+from deepclust_accel.errors import ArgumentError, DcaccelError, PluginError
 from deepclust_accel.estimator import DeepClusterer
 from deepclust_accel.methods import registry
 
@@ -51,11 +53,15 @@ K, FITTED, SHORT, FEW = 3, 240, 120, 12  # clusters; rows of the fit, of the sho
 
 @dataclass(frozen=True)
 class Check:
-    """Outcome of one check: its name, what it asks for, and what was wrong, "" when nothing was."""
+    """Outcome of one check: its name, what it asks for, and what was wrong, "" when nothing was.
+
+    Where the method's own code raised, ``problem`` ends with the place and ``trace`` is the traceback.
+    """
 
     name: str
     asks: str
     problem: str = ""
+    trace: str = ""
 
     def __str__(self) -> str:
         return f"{self.name}: {self.problem or 'ok'}"
@@ -82,7 +88,7 @@ def check_method(
     """
     kit = _Kit(method, dict(params or {}), minimum_ari, device)
     for name, function in _CHECKS.items():
-        check = Check(name, function.__doc__.rstrip("."), _problem(function, kit))
+        check = Check(name, function.__doc__.rstrip("."), *_problem(function, kit))
         yield check
         if check.problem and name == "found":
             return
@@ -131,13 +137,24 @@ def _require(holds: object, otherwise: str) -> None:
         raise _Failure(otherwise)
 
 
-def _problem(function: Callable[[_Kit], None], kit: _Kit) -> str:
+def _problem(function: Callable[[_Kit], None], kit: _Kit) -> tuple[str, str]:
+    """What was wrong, in a line, and the traceback; both empty when nothing was."""
     try:
         function(kit)
     except _Failure as failure:
-        return " ".join(str(failure).split())
+        return " ".join(str(failure).split()), ""
     except (Exception, SystemExit) as cause:  # a stranger's code may raise anything
-        return " ".join(f"{type(cause).__name__}: {cause}".split())
+        said = f"{cause}" if isinstance(cause, DcaccelError) else f"{type(cause).__name__}: {cause}{_place(cause, kit)}"
+        return " ".join(said.split()), "".join(traceback.format_exception(cause))
+    return "", ""
+
+
+def _place(cause: BaseException, kit: _Kit) -> str:
+    """The last line of the method's own module that an error went through."""
+    with suppress(Exception):
+        file = inspect.getfile(kit.cls)
+        own = [frame for frame in traceback.extract_tb(cause.__traceback__) if frame.filename == file]
+        return f" ({Path(file).name}:{own[-1].lineno}, in {own[-1].name})"
     return ""
 
 
@@ -228,9 +245,13 @@ def _construction(kit: _Kit) -> None:
 
 
 def _plan(kit: _Kit) -> None:
-    """Stages have different names, groups name existing parts, and nothing trainable is outside the parts."""
+    """Stages have different names, groups name existing parts, nothing trainable is outside the parts or never trained."""
     method = kit.build()
-    check_plan(method, list(method.plan()), method.parts())
+    stages, parts = list(method.plan()), method.parts()
+    check_plan(method, stages, parts)
+    trained = {name for stage in stages for group in getattr(stage, "groups", {}).values() for name in group.parts}
+    left = sorted(set(parts) - trained)
+    _require(not left, f"expected every part in a group of a stage, got {', '.join(left)} in none: it is never trained")
 
 
 def _fit(kit: _Kit) -> None:
@@ -270,11 +291,26 @@ def _predict(kit: _Kit) -> None:
 def _save(kit: _Kit) -> None:
     """Saved and loaded it says the same, so the whole fitted state is in its parameters and buffers."""
     model, new = _fitted(kit), kit.data[0][FITTED:]
+    _require_all_state(kit, model.model_.network)
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model")
         again = DeepClusterer.load(Path(folder) / "model", device=kit.device)
         same = np.array_equal(again.transform(new), model.transform(new))
         _require(same and np.array_equal(again.predict_proba(new), model.predict_proba(new)), "expected equal outputs")
+
+
+def _require_all_state(kit: _Kit, fitted: torch.nn.Module) -> None:
+    """Nothing that a fit changes is an attribute which a saved model does not have."""
+    before = dict(kit.build().named_modules())
+    for path, module in fitted.named_modules():
+        for name, value in vars(module).items():
+            where = f"{path}.{name}".lstrip(".")
+            plain = isinstance(value, torch.Tensor)
+            _require(not plain, f"expected state in parameters and buffers, got a tensor {where}; register_buffer it")
+            fresh = vars(before[path]).get(name) if path in before else value
+            number = isinstance(value, (int, float)) and name != "training"
+            changed = number and value != fresh and fresh is not None
+            _require(not changed, f"expected state in parameters and buffers, got a number {where} that a fit changed")
 
 
 class _InterruptAfterAnEpoch(Watcher):
@@ -324,6 +360,8 @@ def _edges(kit: _Kit) -> None:
     ):
         try:
             result = fitting.fit(kit.settings(k=k), ArraySource(rows)).model.probabilities(ArraySource(rows))
+        except PluginError:
+            raise
         except DcaccelError:
             continue
         except Exception as cause:

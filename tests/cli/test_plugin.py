@@ -16,6 +16,10 @@ class Sloppy(KMeans):
     info = MethodInfo("sloppy", "nobody, nowhere", "k-means that forgets")
     def assign(self, z): return super().assign(z) * 2
     def save(self): raise ValueError
+class Falling(KMeans):
+    info = MethodInfo("falling", "nobody, nowhere", "k-means that falls over")
+    def plan(self):
+        return [None][1:][0]
 """
 
 
@@ -25,7 +29,9 @@ def site(tmp_path, monkeypatch):
     info = tmp_path / "dcp_sloppy-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: dcp-sloppy\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\nsloppy = dcp_sloppy:Sloppy\nlost = dcp_sloppy:Lost\n")
+    (info / "entry_points.txt").write_text(
+        f"[{registry.GROUP}]\nsloppy = dcp_sloppy:Sloppy\nlost = dcp_sloppy:Lost\nfalling = dcp_sloppy:Falling\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     yield
     sys.modules.pop("dcp_sloppy", None)
@@ -49,6 +55,15 @@ def test_a_failing_check_is_named_in_a_line_and_in_the_exit_code(site):
         lines[name].startswith("ok") for name in ("found", "settings", "construction", "plan", "fit", "save", "resume")
     )
     assert len(lines) == 11
+
+
+def test_an_error_in_the_code_of_a_plugin_is_its_own_with_the_line(site, tmp_path):
+    done = dcaccel("fit", "falling", "digits", "-k", "10", "--out", str(tmp_path / "run"))
+    where = f"dcp-sloppy 1 (dcp_sloppy.py:{len(BROKEN.splitlines())}, in plan): IndexError"
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(f"dcaccel: {where}")
+    lines = dcaccel("plugin", "check", "falling", "--debug")
+    assert f"(dcp_sloppy.py:{len(BROKEN.splitlines())}, in plan)" in lines.stdout
+    assert "Traceback (most recent call last)" in lines.stderr
 
 
 def test_checks_as_json():

@@ -15,7 +15,7 @@ from deepclust_accel.engine.run import Run
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.seeding import derive_seed, isolated
 from deepclust_accel.engine.stage import Every, Group, Pass, Train
-from deepclust_accel.errors import ArgumentError, TrainingError
+from deepclust_accel.errors import ArgumentError, PluginError, TrainingError
 
 
 def fit(method, **options):
@@ -194,8 +194,38 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_itself():
 def test_a_plan_that_does_not_fit_is_refused_before_training(change, message):
     method = build(Autoencoder)
     change(method)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(PluginError, match=message):
         fit(method)
+
+
+@pytest.mark.parametrize(
+    ("loss", "got"),
+    [
+        (lambda loss: loss.expand(16), r"a tensor of shape \(16,\)"),
+        (lambda loss: loss.detach(), r"a tensor of shape \(\) without gradient"),
+        (lambda loss: loss.item(), "float"),
+        (lambda loss: None, "NoneType"),
+    ],
+)
+def test_what_is_no_loss_is_named(loss, got):
+    class Odd(Autoencoder):
+        def step(self, nets, batch, run):
+            return loss(super().step(nets, batch, run))
+
+    with pytest.raises(PluginError, match=f"stage 'pretrain': expected its step to return the mean loss .* got {got}"):
+        fit(build(Odd))
+
+
+def test_what_cannot_be_logged_or_grouped_is_named():
+    class Loud(Autoencoder):
+        def step(self, nets, batch, run):
+            run.log(rows=batch.x)
+            return super().step(nets, batch, run)
+
+    with pytest.raises(PluginError, match=r"run.log: rows: expected one number, got a tensor of shape \(16, "):
+        fit(build(Loud))
+    with pytest.raises(PluginError, match=r"Group: expected a tuple of names of parts, got 'encoder'"):
+        Group("encoder")
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu?", "meta", ""])
