@@ -184,7 +184,6 @@ class DeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True  # dense a batch at a time
         tags.transformer_tags.preserves_dtype = ["float32"]  # codes are float32 whatever comes in
         return tags
 
@@ -239,7 +238,7 @@ class DeepClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             source = ArraySource(X)
         elif isinstance(X, np.ndarray) and (X.ndim > 2 or isinstance(X, (np.memmap, np.ma.MaskedArray))):
             source = ArraySource(X)
-        elif isinstance(X, (DataSource, Dataset)) or hasattr(X, "tocsr"):
+        elif isinstance(X, (DataSource, Dataset)):
             source = open_data(X).source
         else:
             X = validate_data(self, X, reset=fitting_now, dtype="numeric", ensure_min_samples=2 if fitting_now else 1)

@@ -334,9 +334,9 @@ def test_extreme_numbers_of_clusters_and_odd_rows_stay_finite(method, k, rows):
 def test_sparse_rows_are_what_they_are_when_dense(blobs):
     X = np.where(blobs[0] > 0, blobs[0], 0)
     expected = quick("ae-kmeans").fit(X)
-    model = quick("ae-kmeans").fit(sparse.csr_matrix(X))
+    model = quick("ae-kmeans").fit(open_data(sparse.csr_matrix(X)).source)
     np.testing.assert_array_equal(model.labels_, expected.labels_)
-    np.testing.assert_array_equal(model.predict(sparse.csc_array(X)), expected.labels_)
+    np.testing.assert_array_equal(model.predict(open_data(sparse.csc_array(X)).source), expected.labels_)
 
 
 @pytest.mark.parametrize(
