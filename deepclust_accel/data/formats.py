@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -62,7 +63,7 @@ def open_path(path: Path, part: str, name: str) -> tuple[DataSource, np.ndarray 
         raise DataError(
             f"{name}: expected '::' after a file of columns or datasets, got {suffix or 'no ending'!r}; drop it"
         )
-    if path.is_file() and path.stat().st_size and is_sparse(path):
+    if os.path.isfile(path) and path.stat().st_size and is_sparse(path):
         return open_sparse(path, name), None
     if suffix not in SUFFIXES and _there(path) and path.is_file():
         raise DataError(

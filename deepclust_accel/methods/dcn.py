@@ -85,9 +85,9 @@ class Dcn(AutoencoderMethod):
         run.log(reconstruction=reconstruction, clustering=clustering)
         yield Update(reconstruction + 0.5 * self.params.cluster_weight * clustering)
         with torch.no_grad():
-            self._follow(nets.encoder(batch.x), float(batch.share > 0), run)
+            self._follow(nets.encoder(batch.x), run, counted=float(batch.share > 0))
 
-    def _follow(self, z: Tensor, counted: float, run: Run) -> None:
+    def _follow(self, z: Tensor, run: Run, counted: float = 1.0) -> None:
         """Let the centers take the rows of a batch, one after the other: in the end each is the mean of what it took.
 
         ``counted`` is 0 where a process without rows of its own stands in with another's.

@@ -66,7 +66,8 @@ def several_processes_have_the_gradients_of_one(name, tmp_path, site):
         (tmp_path / str(ranks)).mkdir()
         launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
         worker = ROOT / "tests" / "ranks" / "worker.py"
-        run(*launch, worker, name, json.dumps(settings), 48, tmp_path / str(ranks), cwd=tmp_path, site=site)
+        given = json.dumps(settings)
+        run(*launch, worker, name, given, given, 48, tmp_path / str(ranks), cwd=tmp_path, site=site)
         with np.load(tmp_path / str(ranks) / f"{name}.npz") as file:
             found.append({key: file[key] for key in file})
     assert found[0].keys() == found[1].keys() and any("gradients" in key for key in found[0])
