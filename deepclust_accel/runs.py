@@ -82,14 +82,14 @@ def claim(folder: Path, *, resume: bool = False, overwrite: bool = False, dry: b
             if not dry:
                 clear(folder)
         elif record.exists() and not resume:
-            state = "finished" if read_record(folder).get("status") == "finished" else "unfinished"
+            state = "a finished run" if read_record(folder).get("status") == "finished" else "an unfinished run"
             advice = (
                 "--overwrite to replace it"
-                if state == "finished"
+                if state == "a finished run"
                 else "--resume to continue it, --overwrite to replace it"
             )
             raise OutputError(
-                f"{folder}: expected an empty or new folder, got one with a {state} run; choose another --out, {advice}"
+                f"{folder}: expected an empty or new folder, got one with {state}; choose another --out, {advice}"
             )
         elif folder.exists() and not record.exists() and any(not left_over(path) for path in folder.iterdir()):
             raise OutputError(

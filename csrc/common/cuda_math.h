@@ -18,7 +18,7 @@ DC_HD float exp_negative(float x) {
   return exp_reduced(r) * float_of_bits(bits_of_float(shifted) << 23);
 }
 
-// log(1 + x) for x >= 0; infinity counts as 1e38.
+// log(1 + x) for x >= 0; infinity counts as 1e38. The second argument, 1 / (1 + x), is for the CPU's form (exp_log.h).
 DC_HD float log1p_positive(float x, float) {
   x = at_most(x, 1e38f);
   const uint32_t power = (bits_of_float(x + 1.0f) - 0x3f3504f3u) & 0xff800000u;  // 2^23 n: 2^n (1 + f) = 1 + x
