@@ -82,12 +82,9 @@ def claim(folder: Path, *, resume: bool = False, overwrite: bool = False, dry: b
             if not dry:
                 clear(folder)
         elif record.exists() and not resume:
-            state = "a finished run" if read_record(folder).get("status") == "finished" else "an unfinished run"
-            advice = (
-                "--overwrite to replace it"
-                if state == "a finished run"
-                else "--resume to continue it, --overwrite to replace it"
-            )
+            finished = read_record(folder).get("status") == "finished"
+            state = "a finished run" if finished else "an unfinished run"
+            advice = ("" if finished else "--resume to continue it, ") + "--overwrite to replace it"
             raise OutputError(
                 f"{folder}: expected an empty or new folder, got one with {state}; choose another --out, {advice}"
             )
