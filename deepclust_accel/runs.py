@@ -28,11 +28,11 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from deepclust_accel import fitting
+from deepclust_accel.atomic import left_over, sweep, write_atomic
 from deepclust_accel.config import from_mapping, to_mapping
 from deepclust_accel.data import DataSpec, Scaling
 from deepclust_accel.engine.runtime import device_of
 from deepclust_accel.errors import OutputError, PluginError, ResumeError
-from deepclust_accel.files import left_over, sweep, write_atomic
 from deepclust_accel.fitting import Model, Settings
 from deepclust_accel.methods import registry
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from deepclust_accel import fitting, metrics, report, runs
+from deepclust_accel.atomic import sweep
 from deepclust_accel.config import to_mapping
 from deepclust_accel.data import Data, DataSource, Rows, fingerprint, open_data
 from deepclust_accel.data.formats import read_labels
@@ -25,7 +26,6 @@ from deepclust_accel.engine.monitor import Watcher, together, watcher
 from deepclust_accel.engine.pretraining import Networks
 from deepclust_accel.engine.tensorboard import TensorBoard
 from deepclust_accel.errors import ArgumentError, DataError, DcaccelError, ResumeError
-from deepclust_accel.files import sweep
 from deepclust_accel.fitting import FitResult, Model, Settings
 from deepclust_accel.forecast import Forecast, forecast
 from deepclust_accel.pretrained import pretrained_from

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from deepclust_accel.atomic import write_atomic
 from deepclust_accel.errors import OutputError
-from deepclust_accel.files import write_atomic
 
 _HEADER = (
     *("N", "provider", "phase", "ms", "quartiles", "x native", "quartiles"),

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from deepclust_accel.data.files import SUFFIXES, as_labels, read_file, read_member, shown
+from deepclust_accel.data.arrays import npz_header, read_file, read_member
 from deepclust_accel.data.images import IMAGE_SUFFIXES, ImageSource
+from deepclust_accel.data.labels import as_labels
+from deepclust_accel.data.paths import PLAIN_SUFFIXES, shown
 from deepclust_accel.data.source import ArraySource, DataSource
 from deepclust_accel.data.sparse import is_sparse, open_sparse
 from deepclust_accel.errors import DataError
@@ -41,7 +43,7 @@ def split(text: str) -> tuple[str, str]:
 
 
 def open_path(path: Path, part: str, name: str) -> tuple[DataSource, np.ndarray | None]:
-    """Open a file, or a folder of files of one kind, and its labels where it is an .npz that has them.
+    """Open a file, or a folder of files of one kind, and its labels where it is of .npz that have them.
 
     Args:
         part: What to take of it: a dataset, columns; empty for all there is.
@@ -55,7 +57,8 @@ def open_path(path: Path, part: str, name: str) -> tuple[DataSource, np.ndarray 
         paths = _files_of(path, name)
         if paths[0].suffix.lower() in IMAGE_SUFFIXES:
             return ImageSource(paths, part, name), None
-        return _reader(_FOLDERS[paths[0].suffix.lower()])(paths, part, name), None
+        source = _reader(_FOLDERS[paths[0].suffix.lower()])(paths, part, name)
+        return source, _labels_of_shards(paths, source.spec.rows, name)
     if suffix in _FILES or part and suffix == ".csv":
         home = _FILES.get(suffix, _FOLDERS[".csv"])
         return _reader(home)(path if home[1] in _ONE else [path], part, name), None
@@ -65,9 +68,9 @@ def open_path(path: Path, part: str, name: str) -> tuple[DataSource, np.ndarray 
         )
     if os.path.isfile(path) and path.stat().st_size and is_sparse(path):
         return open_sparse(path, name), None
-    if suffix not in SUFFIXES and _there(path) and path.is_file():
+    if suffix not in PLAIN_SUFFIXES and _there(path) and path.is_file():
         raise DataError(
-            f"{name}: expected a file ending in {', '.join((*SUFFIXES, *_FILES))}, or a folder of such, got "
+            f"{name}: expected a file ending in {', '.join((*PLAIN_SUFFIXES, *_FILES))}, or a folder of such, got "
             f"{suffix or 'no ending'!r}; convert it, for example with numpy.save"
         )
     rows, labels = read_file(path)
@@ -89,11 +92,28 @@ def read_labels(text: str, rows: int) -> np.ndarray:
     elif part:
         raise DataError(f"{name}: expected '::' after a file of columns, got {kind or 'no ending'!r}; drop it")
     elif paths != [path] and kind == ".npz":
-        labels = np.concatenate([read_member(each, "y") for each in paths])
+        labels = _joined(paths)
     else:
         values, y = read_file(path)
         labels = values if y is None else y
     return as_labels(labels, rows, name)
+
+
+def _labels_of_shards(paths: list[Path], rows: int, name: str) -> np.ndarray | None:
+    if paths[0].suffix.lower() != ".npz":
+        return None
+    bare = [path for path in paths if "y" not in npz_header(path)[0]]
+    if len(bare) == len(paths):
+        return None
+    if bare:
+        raise DataError(
+            f"{shown(bare[0])}: expected labels y in every file of the folder or in none, got none here; add or remove them"
+        )
+    return as_labels(_joined(paths), rows, f"{name}: y")
+
+
+def _joined(paths: list[Path]) -> np.ndarray:
+    return np.concatenate([read_member(path, "y") for path in paths])
 
 
 def _reader(home: tuple[str, str]) -> Callable:

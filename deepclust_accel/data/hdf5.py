@@ -11,7 +11,7 @@ import numpy as np
 
 from deepclust_accel.data.blocks import BlockSource, window_of
 from deepclust_accel.data.extras import require
-from deepclust_accel.data.files import check_file, shown, translated
+from deepclust_accel.data.paths import check_file, shown, translated
 from deepclust_accel.data.source import check_dtype, check_shape
 from deepclust_accel.errors import DataError, nearest
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deepclust_accel.data.extras import require
-from deepclust_accel.data.files import check_file, shown, translated
+from deepclust_accel.data.paths import check_file, shown, translated
 from deepclust_accel.data.source import DataSpec, ahead_rows
 from deepclust_accel.errors import DataError
 

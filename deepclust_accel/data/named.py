@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, nearest
-from .files import as_labels, read_file
+from .arrays import read_file
+from .labels import as_labels
 
 _log = logging.getLogger("deepclust_accel")
 _TIMEOUT_SECONDS = 60.0

@@ -10,11 +10,11 @@ from torch.utils.data import Dataset
 
 from ..errors import DataError, nearest
 from . import named
-from .files import shown
 from .formats import open_path, split
 from .identity import fingerprint
 from .loader import shuffle_of
 from .objects import DatasetSource
+from .paths import shown
 from .source import ArraySource, DataSource
 from .sparse import sparse_source
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from deepclust_accel.data.arrays import npz_header, read_file
 from deepclust_accel.data.blocks import BlockSource, window_of
-from deepclust_accel.data.files import npz_header, read_file, shown
+from deepclust_accel.data.paths import shown
 from deepclust_accel.data.sparse import is_sparse, sparse_rows, sparse_shape
 from deepclust_accel.errors import DataError
 

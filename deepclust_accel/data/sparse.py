@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from deepclust_accel.data.arrays import npz_header, read_member
 from deepclust_accel.data.blocks import BlockSource
-from deepclust_accel.data.files import npz_header, read_member, shown, translated
+from deepclust_accel.data.paths import shown, translated
 
 __all__ = ["is_sparse", "open_sparse", "sparse_rows", "sparse_shape", "sparse_source"]
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from deepclust_accel.data.blocks import BlockSource, window_of
+from deepclust_accel.data.csv import csv_header_lines
 from deepclust_accel.data.extras import require
-from deepclust_accel.data.files import check_file, csv_header_lines, shown, translated
+from deepclust_accel.data.paths import check_file, shown, translated
 from deepclust_accel.errors import DataError, nearest
 
 __all__ = ["open_table", "read_column"]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from deepclust_accel.atomic import replacing
 from deepclust_accel.data.checking import chunks
 from deepclust_accel.data.extras import require
 from deepclust_accel.data.rows import Rows
 from deepclust_accel.data.source import DataSource
 from deepclust_accel.errors import DataError
-from deepclust_accel.files import replacing
 
 __all__ = ["open_rows", "write_rows"]
 

@@ -21,8 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from deepclust_accel.atomic import checksum, replacing, sync_folder
 from deepclust_accel.errors import OutputError, ResumeError, ResumeWarning
-from deepclust_accel.files import checksum, replacing, sync_folder
 
 __all__ = ["Checkpoint", "Snapshot", "compare", "pack", "unpack"]
 

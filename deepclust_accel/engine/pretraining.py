@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from deepclust_accel.atomic import checksum, write_atomic
 from deepclust_accel.engine.stage import Train
 from deepclust_accel.errors import ArgumentError, FallbackWarning, OutputError
-from deepclust_accel.files import checksum, write_atomic
 
 __all__ = ["Networks", "Pretrained", "PretrainingCache", "Taken"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from deepclust_accel.atomic import write_atomic
 from deepclust_accel.data import Data
-from deepclust_accel.files import write_atomic
 from deepclust_accel.report.content import ReportContent
 from deepclust_accel.report.survey import Survey
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deepclust_accel.data import ArraySource, open_data
-from deepclust_accel.data.files import as_labels
+from deepclust_accel.data.labels import as_labels
 from deepclust_accel.errors import DataError
 
 CLASSES = np.arange(20) % 3

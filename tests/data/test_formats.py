@@ -42,7 +42,7 @@ def write_npy(folder):
 
 def write_npz(folder):
     for i, part in enumerate(PARTS):
-        np.savez_compressed(folder / f"{i}.npz", X=part, y=np.zeros(len(part)))
+        np.savez_compressed(folder / f"{i}.npz", X=part)
     return folder
 
 
@@ -163,6 +163,18 @@ def fit(source):
     given = {"hidden": [8], "latent_dim": 2, "pretrain_epochs": 2, "epochs": 2, "n_init": 2, "batch_size": 16}
     params = from_mapping(registry.load("idec").Params, {k: v for k, v in given.items()} | {"pretrain_batch_size": 16})
     return fitting.fit(fitting.Settings("idec", 3, params, "standard"), source).model
+
+
+def test_a_folder_of_npz_brings_its_labels(tmp_path):
+    names = np.array(["cat", "ant", "bee"])[np.arange(N) % 3]  # their numbers are those of all files together
+    parts = np.split(names, [30, 31, 80])
+    for i, (rows, labels) in enumerate(zip(PARTS, parts, strict=True)):
+        np.savez(tmp_path / f"{i}.npz", X=rows, y=labels)
+    np.testing.assert_array_equal(open_data(tmp_path).labels, np.array([2, 0, 1])[np.arange(N) % 3])
+    np.savez(tmp_path / "1.npz", X=PARTS[1])
+    refusal(tmp_path, "1.npz", "in every file of the folder or in none")
+    np.savez(tmp_path / "1.npz", X=PARTS[1], y=parts[2])
+    refusal(tmp_path, "one label per row")
 
 
 def test_batches_are_those_of_the_array(written):

@@ -7,10 +7,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from deepclust_accel.atomic import write_atomic
 from deepclust_accel.bench.quality import plots
 from deepclust_accel.bench.quality.summary import METRICS, NOTES, shown_score
 from deepclust_accel.bench.record import prepare
-from deepclust_accel.files import write_atomic
 from deepclust_accel.report.document import document
 from deepclust_accel.report.markup import Markup, join, number, table, tag
 

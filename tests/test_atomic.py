@@ -2,8 +2,8 @@
 
 import pytest
 
+from deepclust_accel.atomic import sweep, write_atomic
 from deepclust_accel.errors import OutputError
-from deepclust_accel.files import sweep, write_atomic
 
 
 @pytest.mark.parametrize(
