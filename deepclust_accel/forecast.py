@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import torch
 
-from deepclust_accel.data import DataSource, Loader, Rows
+from deepclust_accel.data import Batch, DataSource, Loader, Rows
 from deepclust_accel.data.rows import draw_rows
 from deepclust_accel.engine import memory
 from deepclust_accel.engine.engine import Engine
@@ -30,7 +32,9 @@ from deepclust_accel.health import examine
 
 __all__ = ["Forecast", "StageForecast", "forecast"]
 
-STEPS = 20  # probed of a stage
+STEPS = 20  # probed of a stage, but
+SECONDS = 10.0  # are enough when
+FEWEST = 5  # steps are done
 FEW, MANY = 8192, 65536  # rows of the larger part, which is a sixteenth of all within these bounds
 SHRINK = 4  # by which the smaller part is smaller
 
@@ -88,8 +92,8 @@ def forecast(
     Args:
         finish: what follows the fit, beside going through all rows once; called with the probed model and some rows.
 
-    All rows are read once and checked, as a fit begins. Cost beside that: about 20 steps of each stage, and its passes over
-    a sixteenth of the rows, between 8,192 and 65,536 of them.
+    All rows are read once and checked, as a fit begins. Cost beside that: twice 20 steps of each stage (down to 5 where ten
+    seconds have gone), and its passes over a sixteenth of the rows, between 8,192 and 65,536 of them.
 
     Raises:
         ArgumentError, DataError: settings or rows that cannot be used. TrainingError: as in a fit.
@@ -196,7 +200,16 @@ class _Clock(Watcher):
 
 
 class _Brief(Loader):
-    """Epochs of few batches."""
+    """Epochs of few batches, and fewer where steps are slow."""
+
+    def epoch(self, **settings: Any) -> Iterator[Batch]:
+        """As of any loader, cut short."""
+        begin = time.perf_counter()
+        with closing(super().epoch(**settings)) as batches:
+            for done, batch in enumerate(batches):
+                if done >= FEWEST and time.perf_counter() - begin > SECONDS:
+                    return
+                yield batch
 
     def steps(self, batch_size: int, world_size: int = 1, equal_shards: bool = False) -> int:
         """At most ``STEPS``."""

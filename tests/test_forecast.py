@@ -1,6 +1,7 @@
 """The forecast of a fit: its steps are those of the fit, memory follows the batch, and nothing is written."""
 
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -44,6 +45,15 @@ def test_steps_are_those_of_the_fit(monkeypatch, few):
     assert all(s.rows == len(X) and s.seconds > 0 for s in found.stages)
     assert found.seconds == pytest.approx(sum(s.seconds for s in found.stages))
     assert found.largest("seconds").seconds == max(s.seconds for s in found.stages)
+
+
+def test_slow_steps_are_probed_less_often(monkeypatch):
+    monkeypatch.setattr(forecast, "SECONDS", 0.0)
+    taken, begun = Counter(), forecast._Clock.step
+    monkeypatch.setattr(forecast._Clock, "step", lambda clock: (taken.update(steps=1), begun(clock))[1])
+    found = forecast.forecast(settings("ae-kmeans", pretrain_batch_size=8), ArraySource(X))
+    (pretrain,) = (s for s in found.stages if s.epochs)
+    assert taken["steps"] == forecast.FEWEST and pretrain.steps == pretrain.epochs * 38 and pretrain.seconds > 0
 
 
 def test_a_stop_rule_makes_epochs_a_bound_and_refreshes_count(monkeypatch):
