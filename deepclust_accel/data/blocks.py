@@ -63,15 +63,20 @@ class BlockSource:
 
     def take(self, index: np.ndarray) -> Tensor:
         """Copy rows ``index`` (B,) int64 into a new (B, *shape) tensor of the stored dtype."""
-        out = np.empty((len(index), *self.spec.shape), self.dtype)
         place = np.searchsorted(self._starts, index, side="right") - 1
+        order = np.argsort(place, kind="stable")
+        within = (index - self._starts[place])[order]
+        blocks, counts = np.unique(place, return_counts=True)
+        ends = np.cumsum(counts)
+        parts = zip(blocks.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True)
+        found = np.empty((len(index), *self.spec.shape), self.dtype)  # in the order of the blocks
         with self._lock:
             # blocks at hand first: one that is read may push another out that is still needed
-            for block in sorted(np.unique(place).tolist(), key=lambda b: b not in self._held):
-                wanted = np.flatnonzero(place == block)
-                rows = self._block(block)[index[wanted] - self._starts[block]]
-                out[wanted] = rows.toarray() if hasattr(rows, "toarray") else rows
-        return torch.from_numpy(out)
+            for block, first, end in sorted(parts, key=lambda part: part[0] not in self._held):
+                _copy(self._block(block), within[first:end], found[first:end])
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return torch.from_numpy(np.take(found, back, axis=0))
 
     def _block(self, number: int) -> Any:
         if number in self._held:
@@ -81,3 +86,11 @@ class BlockSource:
                 self._held.popitem(last=False)
             self._held[number] = self._read(number)
         return self._held[number]
+
+
+def _copy(rows: Any, index: np.ndarray, out: np.ndarray) -> None:
+    """``out[:] = rows[index]``, of an array of the same type at half the time."""
+    if isinstance(rows, np.ndarray) and rows.dtype == out.dtype:
+        np.take(rows, index, axis=0, out=out, mode="clip")  # any other mode has a buffer between; no index is outside
+    else:
+        out[:] = rows[index].toarray() if hasattr(rows, "toarray") else rows[index]

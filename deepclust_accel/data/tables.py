@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ __all__ = ["open_table", "read_column"]
 
 Block = tuple[int, Callable[[list[str]], Any]]  # rows, and: names of columns → a pyarrow Table of them
 
+_CACHED = 1024  # rows
 _LABEL_NAMES = ("label", "labels", "class", "target")
 
 
@@ -62,13 +64,20 @@ def open_table(paths: Sequence[Path], part: str, name: str) -> BlockSource:
         table = blocks[number][1](chosen)
         if nested is not None:
             return _lists(table.column(0), width, f"{name}: column {chosen[0]!r}", int(starts[number]))
-        rows = np.empty((len(table), width), dtype)
-        for i, column in enumerate(chosen):
-            rows[:, i] = _values(table.column(column), f"{name}: column {column!r}", int(starts[number]))
-        return rows
+        columns = [_values(table.column(c), f"{name}: column {c!r}", int(starts[number])) for c in chosen]
+        return _side_by_side(columns, np.empty((len(table), width), dtype))
 
     window = window_of(max(counts, default=0) * width * dtype.itemsize)
     return BlockSource(counts, (width,), dtype, read, window=window, name=name)
+
+
+def _side_by_side(columns: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Fill ``rows`` (n, D) with D columns (n,), by pieces that stay in the cache: a row's end is near its beginning."""
+    for first in range(0, len(rows), _CACHED):
+        piece = slice(first, first + _CACHED)
+        for i, column in enumerate(columns):
+            rows[piece, i] = column[piece]
+    return rows
 
 
 def read_column(paths: Sequence[Path], column: str, name: str) -> np.ndarray:
@@ -95,17 +104,23 @@ def read_column(paths: Sequence[Path], column: str, name: str) -> np.ndarray:
 
 def _opened(path: Path) -> tuple[Any, list[Block]]:
     check_file(path)
+    require("pyarrow", "parquet", shown(path))
     opener = {".parquet": _parquet, ".csv": _csv}.get(path.suffix.lower(), _arrow)
     with _reading(path):
         return opener(path)
 
 
 def _parquet(path: Path) -> tuple[Any, list[Block]]:
-    dataset = require("pyarrow.dataset", "parquet", shown(path))
-    fragment = dataset.ParquetFileFormat().make_fragment(str(path), _disk())
-    groups = fragment.split_by_row_group()
-    # not count_rows, which tells the rows of the file for a single row group too
-    return fragment.physical_schema, [(g.row_groups[0].num_rows, lambda c, g=g: g.to_table(columns=c)) for g in groups]
+    parquet = require("pyarrow.parquet", "parquet", shown(path))
+    whole = parquet.ParquetFile(path)
+    metadata, schema = whole.metadata, whole.schema_arrow
+    whole.close()
+
+    def load(group: int, columns: list[str]) -> Any:
+        with parquet.ParquetFile(path, metadata=metadata) as file:  # not held: a folder may have thousands
+            return file.read_row_group(group, columns=columns).select(columns)
+
+    return schema, [(metadata.row_group(g).num_rows, partial(load, g)) for g in range(metadata.num_row_groups)]
 
 
 def _arrow(path: Path) -> tuple[Any, list[Block]]:

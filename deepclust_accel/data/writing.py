@@ -116,12 +116,14 @@ def _parquet(path: Path, shape: tuple[int, ...], dtype: np.dtype, name: str) -> 
     if len(shape) > 2:
         raise DataError(f"{path}: expected flat rows for Parquet, got rows of shape {shape[1:]}; write .npy instead")
     value = pyarrow.from_numpy_dtype(dtype)
-    schema = pyarrow.schema([(name, value if len(shape) == 1 else pyarrow.list_(value, shape[1]))])
+    if len(shape) == 2:  # nothing is missing, which says that readers need not look for it
+        value = pyarrow.list_(pyarrow.field("item", value, nullable=False), shape[1])
+    schema = pyarrow.schema([pyarrow.field(name, value, nullable=False)])
     waiting: list[np.ndarray] = []
 
     def flush() -> None:
         flat = pyarrow.array(np.concatenate(waiting).reshape(-1))
-        column = flat if len(shape) == 1 else pyarrow.FixedSizeListArray.from_arrays(flat, shape[1])
+        column = flat if len(shape) == 1 else pyarrow.FixedSizeListArray.from_arrays(flat, type=value)
         writer.write_table(pyarrow.table([column], schema=schema))
         waiting.clear()
 
@@ -131,7 +133,7 @@ def _parquet(path: Path, shape: tuple[int, ...], dtype: np.dtype, name: str) -> 
         if sum(part.nbytes for part in waiting) >= _GROUP_BYTES:
             flush()
 
-    with parquet.ParquetWriter(path, schema) as writer:
+    with parquet.ParquetWriter(path, schema, use_dictionary=dtype.kind != "f") as writer:  # reals hardly repeat
         yield write
         if waiting:
             flush()
