@@ -41,6 +41,7 @@ ALLOWED = {
         "atomic",
         "fitting",
         "engine.memory",
+        "engine.runtime",
         "data",
         "metrics",
         "config",

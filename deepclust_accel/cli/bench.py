@@ -60,6 +60,9 @@ def quality(
     data: Annotated[str, typer.Option("--data", help="Names or paths with labels, comma-separated.")] = "digits",
     seeds: Annotated[str, typer.Option("--seeds", help="Comma-separated.")] = "0,1,2",
     epochs_scale: Annotated[float, typer.Option("--epochs-scale", help="Multiply every number of epochs.")] = 1.0,
+    precision: Annotated[
+        str, typer.Option("--precision", help="32-true or bf16-mixed, where there are epochs.")
+    ] = "32-true",
     workers: Annotated[int, typer.Option("--workers", help="Processes at a time, each on one thread.", min=1)] = 1,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds after which a cell fails.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
@@ -74,7 +77,7 @@ def quality(
     from deepclust_accel.bench import quality as bench
 
     if not show:
-        chosen = bench.plan(_names(methods), variant or [], _names(data), _numbers(seeds), epochs_scale)
+        chosen = bench.plan(_names(methods), variant or [], _names(data), _numbers(seeds), epochs_scale, precision)
         limits = {"workers": workers, "timeout_s": timeout, "retry_failed": retry_failed}
         bench.run(chosen, out, **limits, say=say)
     summary = bench.summarize(bench.read(out))

@@ -58,6 +58,18 @@ def test_epochs_scale_is_that_of_methods_with_epochs_only():
     assert planned["dec epochs=40"]["params"]["epochs"] == 4
 
 
+def test_precision_is_part_of_a_cell_where_there_is_something_to_train():
+    small = "dec epochs=2 pretrain_epochs=1 hidden=8"
+    half, full = (
+        grid.plan(["kmeans"], [small], ["digits"], [0], 1.0, precision) for precision in ("bf16-mixed", "32-true")
+    )
+    (one,), labels = [r for r in half if r["method"] == "dec"], [r["label"] for r in half]
+    assert one["label"] == f"{small} bf16-mixed" and "kmeans" in labels and "ae-kmeans bf16-mixed" in labels
+    assert grid._identity(one) not in {grid._identity(r) for r in full}
+    assert cell.outcome(one)["status"] == "ok"
+    assert "precision: expected" in cell.outcome(one | {"precision": "half"})["reason"]  # it reaches the fit
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [
@@ -65,6 +77,7 @@ def test_epochs_scale_is_that_of_methods_with_epochs_only():
         ({"variants": ["dec epochs"]}, ArgumentError),
         ({"variants": ["dec epoch=4"]}, ArgumentError),
         ({"data": ["digit"]}, DataError),
+        ({"precision": "bf16"}, ArgumentError),
     ],
 )
 def test_mistakes_are_found_before_anything_runs(change, error):

@@ -14,9 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Request", "outcome"]
+__all__ = ["FULL", "Request", "outcome"]
 
-# data and its fingerprint, method, seed, params: what a fit depends on besides the program; and a label to show
+FULL = "32-true"
+# data and its fingerprint, method, seed, params, and precision unless it is FULL: what a fit depends on besides the
+# program; and a label to show
 Request = dict[str, Any]
 _ONE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -69,7 +71,8 @@ def _fit_and_score(request: Request) -> dict[str, Any]:
     if data.labels is None or data.n_clusters is None:
         raise DataError(f"{request['data']}: expected labels for the final scores, got none; give an .npz with X and y")
     params = from_mapping(registry.load(request["method"]).Params, request["params"])
-    settings = fitting.Settings(request["method"], data.n_clusters, params, data.scaling, request["seed"], "cpu")
+    how = data.scaling, request["seed"], "cpu", request.get("precision", FULL)
+    settings = fitting.Settings(request["method"], data.n_clusters, params, *how)
     cache = Path(request["cache"]) if request.get("cache") else None
     wall, cpu = time.perf_counter(), time.process_time()
     result = fitting.fit(settings, data.source, pretrained=cache)

@@ -1,7 +1,7 @@
 """The grid of cells, and its record: ``cells.jsonl``, one line a cell, written as each is done.
 
-A cell is known by what its fit depends on: the rows, method, seed and every setting. One that is recorded is not run again,
-whatever it was recorded with; the line says which versions that was.
+A cell is known by what its fit depends on: the rows, method, seed, precision and every setting. One that is recorded is
+not run again, whatever it was recorded with; the line says which versions that was.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any
 
 from deepclust_accel import fitting, ops
 from deepclust_accel.bench.machine import describe
-from deepclust_accel.bench.quality.cell import Request, outcome
+from deepclust_accel.bench.quality.cell import FULL, Request, outcome
 from deepclust_accel.config import to_mapping
 from deepclust_accel.data import open_data
+from deepclust_accel.engine.runtime import PRECISIONS
 from deepclust_accel.errors import ArgumentError, OutputError
 from deepclust_accel.methods import registry
 
@@ -31,7 +32,12 @@ CACHE = "pretrained"
 
 
 def plan(
-    methods: Sequence[str], variants: Sequence[str], data: Sequence[str], seeds: Sequence[int], epochs_scale: float
+    methods: Sequence[str],
+    variants: Sequence[str],
+    data: Sequence[str],
+    seeds: Sequence[int],
+    epochs_scale: float,
+    precision: str = FULL,
 ) -> list[Request]:
     """Return one request a cell, seeds outermost, so that a bench cut short has seen every method and data set.
 
@@ -39,10 +45,14 @@ def plan(
         methods: names; the baselines come first and always. Empty: every method that is installed and works.
         variants: each a method and settings, ``"dvae beta=0 hidden=16,8"``.
         data: names or paths.
+        precision: of the networks of methods that have epochs, see :class:`fitting.Settings`; another than the default is
+            part of their labels.
 
     Raises:
         ArgumentError, DataError, PluginError: something in it that no cell could run with.
     """
+    if precision not in PRECISIONS:
+        raise ArgumentError(f"--precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
     known = {name: open_data(name).origin["fingerprint"] for name in data}  # a misspelt name is no failed cell
     names = list(methods) or [entry.name for entry in registry.entries() if not entry.problem]
     columns = [(name, name, {}) for name in dict.fromkeys([*BASELINES, *names])] + [_variant(v) for v in variants]
@@ -51,7 +61,11 @@ def plan(
         full, _ = fitting.resolve_params(method, [("--variant", given)])
         scaled, _ = fitting.resolve_params(method, [("--variant", given)], epochs_scale)
         scale = epochs_scale if to_mapping(scaled) != to_mapping(full) else 1.0
-        settings.append({"label": label, "method": method, "epochs_scale": scale, "params": to_mapping(scaled)})
+        params = to_mapping(scaled)
+        each = {"method": method, "epochs_scale": scale, "params": params}
+        if precision != FULL and any(name.endswith("epochs") for name in params):
+            label, each = f"{label} {precision}", each | {"precision": precision}
+        settings.append({"label": label, **each})
     return [
         {"data": name, "fingerprint": known[name], "seed": seed, **each}
         for seed in seeds
@@ -124,7 +138,8 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def _identity(cell: Request) -> str:
-    return json.dumps([cell[key] for key in ("data", "fingerprint", "method", "seed", "params")], sort_keys=True)
+    known = [cell[key] for key in ("data", "fingerprint", "method", "seed", "params")]
+    return json.dumps([*known, cell.get("precision", FULL)], sort_keys=True)
 
 
 def _append(folder: Path, cell: dict[str, Any]) -> None:
