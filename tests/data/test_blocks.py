@@ -100,6 +100,12 @@ def test_take_gives_the_rows_asked_for_and_reads_a_block_once(counts, window, se
         assert len(source._held) <= window
 
 
+@pytest.mark.parametrize("wrong", [[-1], [0, 6], [7]])
+def test_rows_that_are_not_there_are_refused(wrong):
+    with pytest.raises(IndexError, match="0 to 5"):
+        blocked([2, 0, 4]).take(np.array(wrong))
+
+
 def test_an_epoch_reads_every_block_once():
     source = blocked([6] * 12)
     list(Loader(source, seed=0).epoch(stage=0, epoch=0, batch_size=5))
