@@ -68,7 +68,9 @@ class BlockSource:
             IndexError: A row that is not there.
         """
         if len(index) and not 0 <= index.min() <= index.max() < self._starts[-1]:
-            raise IndexError(f"rows: expected numbers of 0 to {self._starts[-1] - 1}, got {index.min()} to {index.max()}")
+            raise IndexError(
+                f"rows: expected numbers of 0 to {self._starts[-1] - 1}, got {index.min()} to {index.max()}"
+            )
         place = np.searchsorted(self._starts, index, side="right") - 1
         order = np.argsort(place, kind="stable")
         within = (index - self._starts[place])[order]
