@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -181,12 +181,12 @@ class Engine:
             for settings in optimizers[key].param_groups:
                 settings["lr"] = group.learning_rate * factor
         if stage.before_epoch is not None:
-            self._without_gradient(stage.before_epoch)
+            self._refresh(stage.before_epoch)
         self._method.train()
         with closing(run.epoch_batches(stage.batch_size, index, stage.needs_equal_shards)) as batches:
             for batch in meter.batches(batches):
                 if stage.every is not None and run.step % stage.every.steps == 0:
-                    self._without_gradient(stage.every.do)
+                    self._refresh(stage.every.do)
                     self._method.train()
                 run.begin_step(batch)
                 for update in _updates(stage.step(self._nets, batch, run)):
@@ -220,6 +220,13 @@ class Engine:
 
     def _steps(self, stage: Stage) -> int:
         return self._run.count_steps(stage.batch_size, stage.needs_equal_shards) if isinstance(stage, Train) else 0
+
+    def _refresh(self, function: Callable[[Run], None]) -> None:
+        self._run.autocast = self._runtime.autocast
+        try:
+            self._without_gradient(function)
+        finally:
+            self._run.autocast = nullcontext
 
     @torch.no_grad()
     def _without_gradient(self, function: Callable[[Run], None]) -> None:

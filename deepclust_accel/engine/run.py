@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ class Run:
         generator: random numbers of this rank, seeded anew each epoch. What belongs to a row is drawn by :meth:`per_row`.
         shared_generator: the same numbers on every rank (choosing rows, initialising centers).
         history: the records of all finished epochs, oldest first.
+        autocast: makes the block in which :meth:`collect` calls networks (engine).
     """
 
     def __init__(self, runtime: Runtime, loader: Loader, seed: int):
@@ -47,6 +48,7 @@ class Run:
         self.shared_generator = torch.Generator(device="cpu")
         self._loader, self._seed = loader, seed
         self._terms = Terms()
+        self.autocast: Callable[[], AbstractContextManager] = nullcontext
 
     @property
     def rows(self) -> int | None:
@@ -109,15 +111,19 @@ class Run:
     def collect(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Apply ``function`` to the rows of every batch of this rank; (n_local, …), without gradient.
 
+        Where a refresh is due in mixed precision, networks run in it; what comes back has 32 bits at least.
         Many values (beyond 64 MiB, on the CPU) lie in a temporary file rather than in memory: go through them in pieces.
         """
         first, last = self._loader.part(self.rank, self.world_size)
         filled, at = torch.empty(0), 0
-        with torch.no_grad(), closing(self.batches()) as batches:
+        with torch.no_grad(), self.autocast(), closing(self.batches()) as batches:
             for batch in batches:
                 values = function(batch.x)
                 if at == 0:  # one tensor for all rows: joining the batches at the end would need twice the memory
-                    filled = room((last - first, *values.shape[1:]), values.dtype, values.device)
+                    kind = (
+                        torch.promote_types(values.dtype, torch.float32) if values.is_floating_point() else values.dtype
+                    )
+                    filled = room((last - first, *values.shape[1:]), kind, values.device)
                 filled[at : at + len(values)] = values
                 at += len(values)
         return filled

@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import warnings
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 
 import torch
@@ -28,7 +29,8 @@ class Runtime:
 
     Args:
         device: "auto" (an accelerator when there is one), "cpu", "cuda" or "cuda:1".
-        precision: "32-true" or "bf16-mixed" (networks only; the losses of ``ops`` ask for float32).
+        precision: "32-true" or "bf16-mixed" (networks only; the losses of ``ops`` ask for float32), in training steps and
+            in what is refreshed between them; passes, and all that a fitted model does, are float32.
         compile: training steps call the networks through torch.compile; see :class:`compiled.Compiled`.
 
     Raises:
@@ -90,6 +92,10 @@ class Runtime:
         # One pass over parameters and state instead of ten: a tenth of the time of a step on the CPU.
         options = {"fused": True, **group.options}
         return _OPTIMIZERS[group.optimizer](parameters, lr=group.learning_rate, **options)
+
+    def autocast(self) -> AbstractContextManager:
+        """A block in which networks run in the chosen precision."""
+        return self._fabric.autocast()
 
     def backward(self, loss: Tensor) -> None:
         """Backpropagate in the chosen precision."""

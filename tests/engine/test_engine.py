@@ -2,6 +2,7 @@
 
 import json
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
@@ -243,6 +244,28 @@ def test_bfloat16_trains_and_is_silent(capfd, caplog):
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.05)
     assert all(p.dtype == torch.float32 for p in method.parameters())
     assert capfd.readouterr() == ("", "") and not caplog.records
+
+
+def test_a_refresh_runs_in_the_precision_of_training_and_a_pass_in_float32():
+    seen = {}
+
+    class Looking(Autoencoder):
+        def look(self, name, run):
+            inside = []
+            codes = run.collect(lambda x: inside.append(self.encoder(x).dtype) or self.encoder(x))
+            seen[name] = set(inside), codes.dtype
+
+        def plan(self):
+            before, every, after = (partial(self.look, name) for name in ("before", "every", "after"))
+            group = {"main": Group(("encoder", "decoder"))}
+            joint = Train("joint", self.step, group, 1, batch_size=16, before_epoch=before, every=Every(1, every))
+            return [joint, Pass("center", after)]
+
+    Engine(Runtime("cpu", "bf16-mixed"), seed=0).fit(build(Looking), loader())
+    half, full = ({torch.bfloat16}, torch.float32), ({torch.float32}, torch.float32)
+    assert seen == {"before": half, "every": half, "after": full}
+    fit(build(Looking))
+    assert seen == dict.fromkeys(seen, full)
 
 
 def test_collecting_fills_one_tensor_and_row_numbers_read_nothing(monkeypatch):
