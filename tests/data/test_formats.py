@@ -165,6 +165,20 @@ def fit(source):
     return fitting.fit(fitting.Settings("idec", 3, params, "standard"), source).model
 
 
+@pytest.mark.parametrize("rows", [1023, 1024, 1025, 2500])
+def test_columns_of_many_rows_come_side_by_side(tmp_path, rows):
+    x = np.random.default_rng(1).normal(size=(rows, D)).astype(np.float32)
+    pa.parquet.write_table(table_of(x), tmp_path / "x.parquet")
+    np.testing.assert_array_equal(open_data(tmp_path / "x.parquet").source.take(np.arange(rows)).numpy(), x)
+
+
+def test_a_column_whose_name_begins_like_another_is_taken_alone(tmp_path):
+    pa.parquet.write_table(pa.table({"a.b": ROWS[:, 0], "a": ROWS[:, 1]}), tmp_path / "x.parquet")
+    for part, columns in (("a", [1]), ("a.b", [0]), ("a,a.b", [1, 0])):
+        found = open_data(f"{tmp_path / 'x.parquet'}::{part}").source.take(np.arange(N)).numpy()
+        np.testing.assert_array_equal(found, ROWS[:, columns])
+
+
 def test_a_folder_of_npz_brings_its_labels(tmp_path):
     names = np.array(["cat", "ant", "bee"])[np.arange(N) % 3]  # their numbers are those of all files together
     parts = np.split(names, [30, 31, 80])
