@@ -52,23 +52,19 @@ def some_rows(rows=40, shape=(12,), seed=0):
 def one_step(method, step, x, run=None):
     """Loss and logged terms of a step on rows x that returns a loss."""
     run = run or Window(x)
-    loss = step(
-        SimpleNamespace(**method.parts()),
-        SimpleNamespace(x=x, index=torch.arange(len(x)), total=len(x), share=1.0),
-        run,
-    )
+    loss = step(SimpleNamespace(**method.parts()), _batch(x), run)
     return loss, run.logged
+
+
+def _batch(x):
+    return SimpleNamespace(x=x, index=torch.arange(len(x)), total=len(x), share=1.0)
 
 
 def updates(method, step, x, run=None):
     """The updates a generator step yields, none of them applied, and logged terms."""
     run = run or Window(x)
     found = []
-    for update in step(
-        SimpleNamespace(**method.parts()),
-        SimpleNamespace(x=x, index=torch.arange(len(x)), total=len(x), share=1.0),
-        run,
-    ):
+    for update in step(SimpleNamespace(**method.parts()), _batch(x), run):
         found.append(update)
         run.log(**update.logs)
     return found, run.logged
