@@ -38,6 +38,7 @@ SMALL = {
     "embedding_hidden": [6],
     "embed_dim": 3,
     "channels": [2, 3, 4],
+    "discriminator_channels": [2, 3],
 }
 WHOLE = {**SMALL, "pretrain_epochs": 3, "epochs": 12, "stop_changed_fraction": 0.02}
 

@@ -50,12 +50,12 @@ def cross_entropy(logits, wanted):
 
 @pytest.mark.parametrize(("second", "pixels"), [(False, None), (True, 80)])
 @pytest.mark.parametrize("decoder", ["bernoulli", "gaussian"])
-@pytest.mark.parametrize("normalization", ["global", "rows"])
-def test_every_loss_of_dcfae_by_hand(second, pixels, decoder, normalization):
+@pytest.mark.parametrize(("normalization", "diagonal"), [("global", True), ("rows", False), ("rows", True)])
+def test_every_loss_of_dcfae_by_hand(second, pixels, decoder, normalization, diagonal):
     x = some_rows(rows=6, shape=(5, 4, 3))
     method = build(
         Dcfae, shape=(5, 4, 3), rows=6, **FUSION, decoder=decoder, normalization=normalization, augment=False,
-        gan_weight=7.0, similarity_weight=3.0, embedding_l2=0.1, pixels=pixels,
+        gan_weight=7.0, similarity_weight=3.0, embedding_l2=0.1, pixels=pixels, include_diagonal=diagonal,
     )  # fmt: skip
     (first, critic), terms = updates(method, stage(method, "joint" if second else "pretrain").step, x)
     generator = torch.Generator().manual_seed(1)
@@ -75,7 +75,8 @@ def test_every_loss_of_dcfae_by_hand(second, pixels, decoder, normalization):
         }
         if second:
             embedded = method.embedding(m)
-            wanted["similarity"] = t_cross_entropy(m, embedded, 6.0, 1.0, normalization == "rows", True)
+            rows = normalization == "rows"
+            wanted["similarity"] = t_cross_entropy(m, embedded, 6.0, 1.0, rows, diagonal) / (6 if rows else 1)
     assert terms == pytest.approx(wanted, rel=1e-4)
     loss = wanted["reconstruction"] + wanted["kl"] + 7 * wanted["gan"]
     if second:
