@@ -141,6 +141,16 @@ def test_ablations_leave_their_part_out():
     assert "ResidualBlock" not in kinds and "ResidualBlock" in {type(m).__name__ for m in whole.modules()}
 
 
+@pytest.mark.parametrize(
+    ("rows", "settings", "batch"),
+    [(70000, {}, 256), (8192, {}, 256), (1797, {}, 56), (40, {}, 16), (1797, {"least_steps": 1}, 256),
+     (1797, {"batch_size": 30}, 30), (100, {"batch_size": 8}, 8), (None, {}, 256)],
+)  # fmt: skip
+def test_few_rows_come_in_smaller_batches(rows, settings, batch):
+    method = build(Dcfae, shape=(4, 4), rows=rows, **FUSION, **settings)
+    assert [s.batch_size for s in method.plan()[:2]] == [batch, batch]
+
+
 def test_augmentation_is_for_the_second_stage_only():
     x = some_rows(rows=6, shape=(6, 6))
     for augment in (True, False):
