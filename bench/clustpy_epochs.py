@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -29,6 +28,7 @@ import numpy as np
 import torch
 
 from deepclust_accel import fitting
+from deepclust_accel.bench.machine import describe
 from deepclust_accel.data import open_data
 from deepclust_accel.engine.runtime import PRECISIONS
 
@@ -116,7 +116,7 @@ def main() -> None:
     for method in options.methods:
         results.append(measure(method, x, options.clusters, options.epochs, options.rounds, options.precision))
         print(method, f"{results[-1]['ours_by_clustpy']:.2f} of ClustPy's time an epoch", file=sys.stderr)
-    about = {"clustpy": version, "torch": torch.__version__, "machine": platform.processor() or platform.machine()}
+    about = {"clustpy": version, "torch": torch.__version__, "machine": describe()}
     json.dump({"settings": vars(options) | {"batch": BATCH}, **about, "results": results}, sys.stdout, indent=1)
 
 
