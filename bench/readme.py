@@ -37,7 +37,7 @@ def kernels() -> str:
         f"\n{about}, torch {records[0]['machine']['versions']['torch']}; float32, forward + backward, interleaved, median "
         f"of {' or '.join(map(str, rounds))} rounds. CPU only: nothing here was measured on a GPU."
     )
-    return "\n".join(lines + _residual_block() + _kmeans_iteration())
+    return "\n".join(lines + _residual_block() + _kmeans_iteration() + _clustpy())
 
 
 def _residual_block() -> list[str]:
@@ -74,6 +74,18 @@ def _kmeans_iteration() -> list[str]:
     return [f"\nOne exact k-means iteration of {rows} rows, {'. '.join(lines)} (`bench/kmeans_iteration.py`)."] * bool(
         lines
     )
+
+
+def _clustpy() -> list[str]:
+    path = RESULTS / "clustpy_epochs.json"
+    if not path.exists():
+        return []
+    record = json.loads(path.read_text())
+    ratios = ", ".join(f"`{r['method']}` {r['ours_by_clustpy']:.2f}" for r in record["results"])
+    about = f"ClustPy {record['clustpy']}, {record['machine']['cpu']}, {record['settings']['threads']} thread"
+    return [
+        f"\nAn epoch of clustering, of ClustPy's time for the same work: {ratios} ({about}; `bench/clustpy_epochs.py`)."
+    ]
 
 
 def _operator_lines(record: dict, operator: str, shape: str, others: tuple[str, ...]) -> list[str]:
