@@ -39,7 +39,6 @@ SMALL = {
     "embed_dim": 3,
     "channels": [2, 3, 4],
     "discriminator_channels": [2, 3],
-    "least_steps": 1,
 }
 WHOLE = {**SMALL, "pretrain_epochs": 3, "epochs": 12, "stop_changed_fraction": 0.02}
 

@@ -104,7 +104,7 @@ def forecast(
     spec, runtime, scaling = prepare(settings, source)
     rows, clock = spec.rows, _Clock(runtime.device)
     checked = StageForecast("check rows", rows, 0, 0, False, time.perf_counter() - begin, *clock.peaks())
-    stages = build(settings, spec).plan()
+    stages = [_settled(stage, rows) for stage in build(settings, spec).plan()]
     batch = max((stage.batch_size for stage in stages if isinstance(stage, Train)), default=1)
     largest = min(rows, max(FEW, min(MANY, rows // 16), batch, SHRINK * settings.n_clusters))
     sizes = [rows] if largest == rows else [largest // SHRINK, largest]
@@ -113,7 +113,7 @@ def forecast(
         part = source if size == rows else Rows(source, draw_rows(source, size, settings.seed))
         loader = _Brief(part, seed=settings.seed, scaling=scaling, device=runtime.device)
         method, clock.seen = build(settings, replace(spec, rows=size)), []
-        plan = [clock.cut(stage, loader) for stage in method.plan()]
+        plan = [clock.cut(_settled(stage, rows), loader) for stage in method.plan()]
         method.plan = partial(list, plan)
         Engine(runtime, seed=settings.seed, watcher=clock, examine=examine, pretrained=pretrained).fit(method, loader)
         seen.append(clock.seen)
@@ -122,6 +122,11 @@ def forecast(
     model = Model(settings, replace(spec, rows=largest), method, scaling, runtime.device)
     last = _finish(model, part, rows, finish, clock)
     return Forecast([checked, *expected, last], str(runtime.device), time.perf_counter() - begin)
+
+
+def _settled(stage: Stage, rows: int) -> Stage:
+    """The stage with the batches it would have of all rows, whatever part of them it is tried on."""
+    return stage if isinstance(stage, Pass) else replace(stage, batch_size=stage.batch_rows(rows), least_steps=1)
 
 
 @dataclass

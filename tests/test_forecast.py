@@ -11,6 +11,7 @@ from deepclust_accel.config import from_mapping
 from deepclust_accel.data import ArraySource
 from deepclust_accel.engine.monitor import Watcher
 from deepclust_accel.methods import registry
+from deepclust_accel.methods.dcfae import Dcfae
 
 X = np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32)
 SMALL = {"hidden": (16,), "pretrain_epochs": 2, "epochs": 3}
@@ -45,6 +46,26 @@ def test_steps_are_those_of_the_fit(monkeypatch, few):
     assert all(s.rows == len(X) and s.seconds > 0 for s in found.stages)
     assert found.seconds == pytest.approx(sum(s.seconds for s in found.stages))
     assert found.largest("seconds").seconds == max(s.seconds for s in found.stages)
+
+
+def test_parts_of_the_rows_are_tried_with_the_batches_that_all_rows_have(monkeypatch):
+    monkeypatch.setattr(forecast, "FEW", 32)
+    rows = np.random.default_rng(0).normal(size=(2000, 5)).astype(np.float32)
+    narrow = {
+        "channels": (4,),
+        "discriminator_channels": (4,),
+        "embedding_hidden": (4,),
+        "latent_dim": 2,
+        "embed_dim": 2,
+    }
+    asked, source, count, sizes = settings("dcfae", **narrow, least_steps=40), ArraySource(rows), Count(), set()
+    images = Dcfae._images
+    monkeypatch.setattr(Dcfae, "_images", lambda self, x: (self.training and sizes.add(len(x)), images(self, x))[1])
+    found = forecast.forecast(asked, source)
+    assert max(sizes) == 50 and 16 not in sizes  # 16 would be those of a part; the smaller part is below a batch
+    fitting.fit(asked, source, watcher=count)
+    assert {s.name: s.steps for s in found.stages[1:-1]} == count.steps
+    assert count.steps["pretrain"] == 2 * 40
 
 
 def test_slow_steps_are_probed_less_often(monkeypatch):

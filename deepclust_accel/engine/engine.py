@@ -183,7 +183,8 @@ class Engine:
         if stage.before_epoch is not None:
             self._refresh(stage.before_epoch)
         self._method.train()
-        with closing(run.epoch_batches(stage.batch_size, index, stage.needs_equal_shards)) as batches:
+        size = stage.batch_rows(run.rows, run.world_size)
+        with closing(run.epoch_batches(size, index, stage.needs_equal_shards)) as batches:
             for batch in meter.batches(batches):
                 if stage.every is not None and run.step % stage.every.steps == 0:
                     self._refresh(stage.every.do)
@@ -219,7 +220,9 @@ class Engine:
         self._run.log(**{label: update.loss}, **update.logs)
 
     def _steps(self, stage: Stage) -> int:
-        return self._run.count_steps(stage.batch_size, stage.needs_equal_shards) if isinstance(stage, Train) else 0
+        if isinstance(stage, Pass):
+            return 0
+        return self._run.count_steps(stage.batch_rows(self._run.rows, self._run.world_size), stage.needs_equal_shards)
 
     def _refresh(self, function: Callable[[Run], None]) -> None:
         self._run.autocast = self._runtime.autocast
@@ -325,7 +328,8 @@ def _not_finite(
     where = f"stage {stage.name!r}"
     if isinstance(stage, Train):
         step = first - run.epoch * run.steps_per_epoch
-        rows = run.rows_of_step(step, stage.batch_size, index, stage.needs_equal_shards)
+        size = stage.batch_rows(run.rows, run.world_size)
+        rows = run.rows_of_step(step, size, index, stage.needs_equal_shards)
         shown = ", ".join(map(str, rows[:5])) + (f", … ({len(rows)} in all)" if len(rows) > 5 else "")
         where += (
             f", epoch {run.epoch + 1} of {stage.epochs}, step {step + 1} of {run.steps_per_epoch} with rows {shown}"

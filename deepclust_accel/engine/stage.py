@@ -67,6 +67,8 @@ class Train:
 
     Args:
         batch_size: rows per step on each rank.
+        least_steps: of an epoch: where there are too few rows, batches are smaller than ``batch_size``, of 16 rows over all
+            ranks at least.
         before_epoch: gradient-free refresh (targets, centers), networks in eval mode.
         stop: asked after each epoch, with the history at hand; True ends the stage.
         needs_equal_shards: for losses over pairs of rows: the ragged last batch is dropped, so that every step sees a
@@ -85,6 +87,16 @@ class Train:
     stop: Callable[[Run], bool] | None = None
     needs_equal_shards: bool = False
     recipe: Mapping[str, Any] | None = None
+    least_steps: int = 1
+
+    def batch_rows(self, rows: int | None, world_size: int = 1) -> int:
+        """Rows per step on each of ``world_size`` ranks, of ``rows`` in all; over all ranks the same however many.
+
+        ``None`` is a stream of unknown length.
+        """
+        if rows is None or self.least_steps == 1:
+            return self.batch_size
+        return min(self.batch_size, max(1, max(16, rows // self.least_steps) // world_size))
 
 
 @dataclass(frozen=True)

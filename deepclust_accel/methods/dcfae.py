@@ -61,8 +61,8 @@ class DcfaeParams(AugmentationParams):
     batch_size: int = param(256, "rows per step; the similarity loss is over all pairs of them", unit="rows", low=2)
     least_steps: int = param(
         32,
-        "of an epoch: few rows come in batches smaller than batch_size, of 16 at least, so that training is as long as it "
-        "has to be (not the author's, who has 273); 1 leaves them as they are",
+        "of an epoch: few rows come in batches smaller than batch_size, of 16 at least (the author has 273 steps of "
+        "MNIST); 1 leaves them as they are",
         unit="steps",
         low=1,
     )
@@ -137,11 +137,10 @@ class Dcfae(Method):
         if p.gan_weight:
             first["discriminator"] = Group(("discriminator",), p.pretrain_learning_rate)
             second["discriminator"] = Group(("discriminator",), p.learning_rate)
-        small = p.batch_size if self.data.rows is None else max(16, self.data.rows // p.least_steps)
-        batch = min(p.batch_size, small)
+        batches = {"batch_size": p.batch_size, "least_steps": p.least_steps}
         return [
-            Train("pretrain", partial(self._step, False), first, p.pretrain_epochs, batch),
-            Train("joint", partial(self._step, True), second, p.epochs, batch, needs_equal_shards=True),
+            Train("pretrain", partial(self._step, False), first, p.pretrain_epochs, **batches),
+            Train("joint", partial(self._step, True), second, p.epochs, **batches, needs_equal_shards=True),
             Pass("k-means", self._cluster),
         ]
 

@@ -146,9 +146,12 @@ def test_ablations_leave_their_part_out():
     [(70000, {}, 256), (8192, {}, 256), (1797, {}, 56), (40, {}, 16), (1797, {"least_steps": 1}, 256),
      (1797, {"batch_size": 30}, 30), (100, {"batch_size": 8}, 8), (None, {}, 256)],
 )  # fmt: skip
-def test_few_rows_come_in_smaller_batches(rows, settings, batch):
-    method = build(Dcfae, shape=(4, 4), rows=rows, **FUSION, **settings)
-    assert [s.batch_size for s in method.plan()[:2]] == [batch, batch]
+def test_few_rows_come_in_smaller_batches_and_the_same_on_several_processes(rows, settings, batch):
+    for train in build(Dcfae, shape=(4, 4), rows=rows, **FUSION, **settings).plan()[:2]:
+        assert train.batch_rows(rows) == batch
+    halves = {**settings, "batch_size": settings.get("batch_size", 256) // 2}
+    for train in build(Dcfae, shape=(4, 4), rows=rows, **FUSION, **halves).plan()[:2]:
+        assert 2 * train.batch_rows(rows, world_size=2) == batch
 
 
 def test_augmentation_is_for_the_second_stage_only():

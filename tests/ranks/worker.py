@@ -37,7 +37,8 @@ class DoubleLoader(Loader):
 def gradients(method, stage, index, run):
     """Mean of the logged terms and all gradients of an epoch, step by step."""
     nets, found = SimpleNamespace(**method.parts()), []
-    for batch in run.epoch_batches(stage.batch_size, index, stage.needs_equal_shards):
+    size = stage.batch_rows(run.rows, run.world_size)
+    for batch in run.epoch_batches(size, index, stage.needs_equal_shards):
         run.begin_step(batch)
         for update in _updates(stage.step(nets, batch, run)):
             method.zero_grad(set_to_none=True)
