@@ -9,6 +9,7 @@ import pytest
 from deepclust_accel import fitting, forecast
 from deepclust_accel.config import from_mapping
 from deepclust_accel.data import ArraySource
+from deepclust_accel.engine import memory
 from deepclust_accel.engine.monitor import Watcher
 from deepclust_accel.methods import registry
 from deepclust_accel.methods.dcfae import Dcfae
@@ -109,3 +110,12 @@ def test_stages_that_a_run_replaces_take_no_steps():
     networks = fitting.Networks(found.model.network.state_dict(), "another run")
     stages = {s.name: s for s in forecast.forecast(settings("idec"), ArraySource(X), pretrained=networks).stages}
     assert (stages["pretrain"].steps, stages["pretrain"].seconds) == (0, 0.0) and stages["cluster"].steps
+
+
+def test_a_machine_that_does_not_let_peaks_be_forgotten_has_a_forecast_all_the_same(monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(memory.Path, "write_text", refuse)
+    found = forecast.forecast(settings(), ArraySource(X))
+    assert [s.name for s in found.stages][0] == "check rows" and found.seconds > 0

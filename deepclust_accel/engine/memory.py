@@ -6,7 +6,7 @@ import ctypes
 import gc
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -44,7 +44,7 @@ def device_peak(device: torch.device) -> int | None:
 def forget_peak(device: torch.device | None = None) -> None:
     """Give freed blocks back to the system (they would be used again unseen) and forget the peaks so far.
 
-    Does so for RAM on Linux only; elsewhere peaks are those since the start.
+    Does so for RAM where Linux allows it; elsewhere peaks are those since the start.
     """
     gc.collect()
     if device is not None and device.type == "cuda":
@@ -54,7 +54,8 @@ def forget_peak(device: torch.device | None = None) -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
+    with suppress(OSError):  # some containers do not let a process do so
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 @contextmanager
