@@ -121,28 +121,35 @@ class Networks:
     """The parts of another, fitted method, by the same names; they replace the pretraining whatever made them.
 
     Args:
-        state: its ``state_dict()``. origin: what to call it.
+        parts: its parts. origin: what to call it.
     """
 
-    def __init__(self, state: Mapping[str, Tensor], origin: str):
-        self._state, self.origin = state, origin
+    def __init__(self, parts: Mapping[str, nn.Module], origin: str):
+        self._parts, self.origin = parts, origin
 
     def key(self, stage: Train, index: int, parts: Mapping[str, nn.Module]) -> str:
         """Nothing: there is only one."""
         return ""
 
     def take(self, key: str, stage: Train, parts: Mapping[str, nn.Module]) -> Taken:
-        """The tensors of the stage's parts; ArgumentError where one is missing or has another shape."""
+        """The tensors of the stage's parts; ArgumentError where one is missing, or has another shape or activation."""
         wanted = _tensors(stage, parts)
+        state = {f"{part}.{key}": t for part, module in self._parts.items() for key, t in module.state_dict().items()}
         for name, tensor in wanted.items():
-            found = self._state.get(name)
+            found = state.get(name)
             if found is None or found.shape != tensor.shape:
                 got = "none" if found is None else tuple(found.shape)
                 raise ArgumentError(
                     f"{self.origin}: expected {name} of shape {tuple(tensor.shape)}, got {got}; give a run with the "
                     f"same networks"
                 )
-        return Taken({name: self._state[name] for name in wanted}, self.origin)
+        for part in dict.fromkeys(name.partition(".")[0] for name in wanted):
+            slopes = [getattr(module[part], "slope", None) for module in (parts, self._parts)]
+            if slopes[0] != slopes[1]:  # equal tensors, another function
+                raise ArgumentError(
+                    f"{self.origin}: expected {part} with slope={slopes[0]}, got {slopes[1]}; choose that slope"
+                )
+        return Taken({name: state[name] for name in wanted}, self.origin)
 
     def keep(self, key: str, result: Taken) -> None:
         """Nothing is kept."""

@@ -56,6 +56,11 @@ class AutoencoderParams(ReconstructionParams):
     )
     layer_epochs: int = param(10, "stacked pretraining: epochs of each layer", unit="epochs", low=0)
     corruption: float = param(0.2, "stacked pretraining: share of inputs set to zero", low=0, high=0.99)
+    slope: float = param(0.0, "of the leaky ReLU below zero; 0 is ReLU", low=0)
+    weight_init: Literal["torch", "xavier"] = param(
+        "torch",
+        "initial weights of encoder and decoder: PyTorch's own, or Glorot's (xavier) without offsets, as Keras has it",
+    )
 
 
 def choose_decoder(params: ReconstructionParams, data: DataSpec) -> ReconstructionParams:
@@ -164,8 +169,16 @@ class AutoencoderMethod(ReconstructionMethod):
     """A method whose encoder and mirrored decoder are fully connected; they can be pretrained layer by layer."""
 
     def _networks(self) -> tuple[nn.Module, nn.Module]:
-        widths = (self.features, *self.params.hidden)
-        return Mlp(*widths, self.params.latent_dim), Mlp(self.params.latent_dim, *reversed(widths))
+        p, widths = self.params, (self.features, *self.params.hidden)
+        networks = Mlp(*widths, p.latent_dim, slope=p.slope), Mlp(p.latent_dim, *reversed(widths), slope=p.slope)
+        if p.weight_init == "xavier":
+            for layer in (layer for network in networks for layer in network.layers):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        return networks
+
+    def _pretrain(self, *what: Any, **facts: Any) -> Train:
+        return super()._pretrain(*what, slope=self.params.slope, **facts)
 
     def pretraining(self) -> list[Train]:
         """Return the stages that train encoder and decoder, layer by layer first where that is asked for."""

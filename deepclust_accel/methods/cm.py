@@ -35,7 +35,7 @@ class ModuleParams(Params):
         "sum", "losses are sums over the batch, as printed, or are divided by its rows and values (normalized)"
     )
     alpha: tuple[float, ...] = param(
-        (3.0,), "of the Dirichlet prior of the cluster shares, one value or K: above 1 asks for balance", above=0
+        (12.0,), "of the Dirichlet prior of the cluster shares, one value or K: above 1 asks for balance", above=0
     )
     bias: bool = param(True, "offsets in the clustering module; the authors' normalized example has none")
     batch_size: int = param(256, "rows per step", unit="rows", low=1)

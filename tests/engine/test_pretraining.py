@@ -50,6 +50,7 @@ def test_taken_or_trained_the_bits_and_the_history_are_the_same(tmp_path, method
         {"pretrain_learning_rate": 0.01},
         {"hidden": [7]},
         {"latent_dim": 3},
+        {"weight_init": "xavier"},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -73,6 +74,7 @@ def test_other_rows_and_other_distortions_are_trained_anew(tmp_path):
     ("method", "one", "other"),
     [
         ("ae-cm", {"slope": 0.9}, {"slope": 0.0}),
+        ("idec", {"slope": 0.9}, {"slope": 0.0}),
         ("dcec", {"image_shape": [1, 9]}, {"image_shape": [9, 1]}),
         ("dcec", {"image_shape": [1, 3, 3]}, {"image_shape": [3, 3, 1]}),
     ],
@@ -83,6 +85,23 @@ def test_networks_of_equal_tensors_that_are_not_equal_are_trained_anew(tmp_path,
     assert fit(settings(method, **one, **shared), tmp_path).reused
     result = fit(settings(method, **other, **shared), tmp_path)
     assert not result.reused and same(result, fit(settings(method, **other, **shared)))
+
+
+@pytest.mark.parametrize("method", ["ae-kmeans", "ae-cm"])
+def test_first_weights_are_pytorchs_or_glorots(method):
+    kept = {}
+    for start in ("torch", "xavier"):
+        shape = {"hidden": [400], "latent_dim": 30, "pretrain_epochs": 0}
+        untrained = {"module_epochs": 0, "epochs": 0, "average_last_epoch": False}
+        small = settings(method, weight_init=start, **shape, **untrained)
+        network = fit(small).model.network
+        kept[start] = [network.encoder.layers[0], network.decoder.layers[1]]
+    for plain, glorot in zip(kept["torch"], kept["xavier"], strict=True):
+        rows, columns = plain.weight.shape
+        assert plain.weight.abs().max() <= columns**-0.5 and plain.bias.abs().max() <= columns**-0.5
+        limit = (6 / (rows + columns)) ** 0.5  # Glorot and Bengio 2010, eq. 16
+        assert 0.99 * limit < glorot.weight.abs().max() <= limit * (1 + 1e-6)
+        assert bool(glorot.bias.any()) == (method == "ae-cm")  # its authors draw offsets too
 
 
 def test_rows_that_are_shuffled_otherwise_are_trained_anew(tmp_path):
@@ -153,6 +172,7 @@ def test_networks_of_a_run_replace_pretraining(tmp_path):
     ("change", "error", "message"),
     [
         ({"params": {"hidden": [7], "latent_dim": 2}}, ArgumentError, "expected decoder.layers.0.weight of shape"),
+        ({"params": {"hidden": [8], "latent_dim": 2, "slope": 0.2}}, ArgumentError, "decoder with slope=0.2, got 0.0"),
         ({"scaling": "standard"}, ArgumentError, "expected networks for scaling 'standard'"),
         (
             {"method": "kmeans", "params": {}},
