@@ -82,7 +82,8 @@ def _clustpy() -> list[str]:
         return []
     record = json.loads(path.read_text())
     ratios = ", ".join(f"`{r['method']}` {r['ours_by_clustpy']:.2f}" for r in record["results"])
-    about = f"ClustPy {record['clustpy']}, {record['machine']['cpu']}, {record['settings']['threads']} thread"
+    threads = record["settings"]["threads"]
+    about = f"ClustPy {record['clustpy']}, {record['machine']['cpu']}, {threads} thread{'s' * (threads > 1)}"
     return [
         f"\nAn epoch of clustering, of ClustPy's time for the same work: {ratios} ({about}; `bench/clustpy_epochs.py`)."
     ]

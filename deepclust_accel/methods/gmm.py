@@ -22,7 +22,9 @@ __all__ = ["Density", "Gmm", "GmmParams", "MixtureParams"]
 class MixtureParams(Params):
     """Settings of EM, shared by gmm and ae-gmm."""
 
-    covariance: Literal["full", "diag"] = param("full", "shape of the components")
+    covariance: Literal["full", "tied", "diag"] = param(
+        "full", "of the components: full, one full covariance for all of them (tied), or diagonal"
+    )
     mixture_n_init: int = param(1, "restarts of EM; the one of highest likelihood is kept", low=1)
     mixture_iterations: int = param(100, "most EM iterations of a restart", low=1)
     variance_floor: float = param(1e-6, "added to the diagonal of every covariance", low=0)
@@ -37,18 +39,17 @@ class Density(nn.Module):
     """A fitted Gaussian mixture as buffers, with its posterior in torch.
 
     Attributes:
-        log_weights (K,), means (K, Z), whitening (K, Z, Z) for full or (K, Z) for diagonal covariances: the factor P with
-        P Pᵀ = Σ⁻¹.
+        log_weights (K,), means (K, Z), whitening (K, Z, Z) for full, (Z, Z) for tied or (K, Z) for diagonal covariances:
+        the factor P with P Pᵀ = Σ⁻¹.
     """
 
     def __init__(self, n_clusters: int, width: int, covariance: str):
         super().__init__()
-        self._full = covariance == "full"
+        shape = {"full": (n_clusters, width, width), "tied": (width, width), "diag": (n_clusters, width)}[covariance]
+        self._diagonal = covariance == "diag"
         self.register_buffer("log_weights", torch.zeros(n_clusters))
         self.register_buffer("means", torch.zeros(n_clusters, width))
-        self.register_buffer(
-            "whitening", torch.zeros((n_clusters, width, width) if self._full else (n_clusters, width))
-        )
+        self.register_buffer("whitening", torch.zeros(shape))
 
     def fit(self, rows: np.ndarray, params: MixtureParams, seed: int) -> None:
         """Run EM on rows (N, Z) in float64 (a copy), because float32 covariances of images are singular in practice."""
@@ -75,12 +76,13 @@ class Density(nn.Module):
 
     def posterior(self, z: Tensor) -> Tensor:
         """(B, Z) → (B, K) responsibilities."""
-        if self._full:
-            diagonal = self.whitening.diagonal(dim1=1, dim2=2)
-            white = torch.stack([(z - m) @ p for m, p in zip(self.means, self.whitening, strict=True)], 1)
-        else:
+        if self._diagonal:
             diagonal = self.whitening
             white = (z[:, None] - self.means) * self.whitening
+        else:
+            factors = self.whitening.expand(len(self.means), -1, -1)
+            diagonal = factors.diagonal(dim1=1, dim2=2)
+            white = torch.stack([(z - m) @ p for m, p in zip(self.means, factors, strict=True)], 1)
         log_likelihood = (
             diagonal.log().sum(-1) - 0.5 * white.square().sum(-1) - 0.5 * z.shape[1] * math.log(2 * math.pi)
         )
@@ -90,8 +92,8 @@ class Density(nn.Module):
 class Gmm(Method):
     """A Gaussian mixture fitted by EM to the rows as they are (scikit-learn's GaussianMixture).
 
-    Paper: Dempster, Laird & Rubin 1977. Cost: O(N·K·D²) an iteration with full covariances, O(N·K·D) with diagonal ones;
-    all rows in memory as float64. Assumes Gaussian classes. Known failure: more dimensions than rows of a class.
+    Paper: Dempster, Laird & Rubin 1977. Cost: O(N·K·D²) an iteration, O(N·K·D) with diagonal covariances; all
+    rows in memory as float64. Assumes Gaussian classes. Known failure: more dimensions than rows of a class.
     """
 
     info = MethodInfo("gmm", "Dempster et al., JRSS-B 1977", "Gaussian mixture on the rows", distributed=False)

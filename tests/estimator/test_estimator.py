@@ -10,6 +10,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.metrics import adjusted_rand_score
+from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -70,6 +71,17 @@ def test_codes_have_names(blobs):
     model = quick("ae-kmeans").fit(blobs[0])
     assert model.get_feature_names_out().tolist() == ["deepclusterer0", "deepclusterer1", "deepclusterer2"]
     assert model.set_output(transform="default").transform(blobs[0]).shape == (400, 3)
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied", "diag"])
+def test_the_responsibilities_of_gmm_are_scikit_learns(monkeypatch, covariance):
+    monkeypatch.setattr("deepclust_accel.methods.gmm.draw_seed", lambda run: 7)
+    X = make_blobs(600, 4, centers=3, cluster_std=3.0, random_state=1)[0].astype(np.float32)
+    params = {"covariance": covariance, "mixture_n_init": 2}
+    model = DeepClusterer("gmm", 3, params=params, scaling="none", random_state=0).fit(X)
+    theirs = GaussianMixture(3, covariance_type=covariance, n_init=2, random_state=7).fit(X.astype(np.float64))
+    assert (model.predict_proba(X).max(1) < 0.9).sum() > 20  # not a matter of 0 and 1
+    np.testing.assert_allclose(model.predict_proba(X), theirs.predict_proba(X), atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["ae-kmeans", "kmeans", "gmm", "ae-gmm", "pca-kmeans"])

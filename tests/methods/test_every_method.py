@@ -38,6 +38,7 @@ CASES = {
     ("pca-kmeans", ""): {"n_init": 2},
     ("ae-kmeans", ""): {**AE, "n_init": 3},
     ("ae-gmm", ""): {**AE, "covariance": "diag"},
+    ("ae-gmm", "tied"): {**AE, "covariance": "tied"},
     ("dvae", ""): {**JOINT, "classifier_steps": 600, "warmup_epochs": 1, "learning_rate": 3e-4},
     ("vade", ""): JOINT,
     ("vade", "as its code"): {**JOINT, "posterior_share": None, "initializer": "kmeans"},
