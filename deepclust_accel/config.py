@@ -29,12 +29,14 @@ def param(
     high: float | None = None,
     above: float | None = None,
     check: Callable[[Any], None] | None = None,
+    ranks: Any = None,
 ) -> Any:
     """A dataclass field with its documentation.
 
-    ``low``/``high`` are inclusive bounds, ``above`` an exclusive one; ``check`` raises ValueError for what else cannot be.
+    ``low``/``high`` are inclusive bounds, ``above`` an exclusive one; ``check`` raises ValueError for what else cannot be;
+    ``ranks`` is the only value that several processes can have, None: any.
     """
-    meta = {"help": help, "unit": unit, "low": low, "high": high, "above": above, "check": check}
+    meta = {"help": help, "unit": unit, "low": low, "high": high, "above": above, "check": check, "ranks": ranks}
     return field(default=default, metadata=meta)
 
 

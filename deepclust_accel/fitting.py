@@ -235,7 +235,7 @@ def fit(
     spec, runtime, scaling = prepare(settings, source)
     method = build(settings, spec)
     if isinstance(pretrained, Networks):
-        _check_replaceable(settings, method)
+        check_replaceable(settings, method)
     _check_processes(settings, method, spec, runtime)
     if on_start is not None and runtime.rank == 0:
         on_start()
@@ -279,13 +279,21 @@ def _check_processes(settings: Settings, method: Method, spec: DataSpec, runtime
         raise ArgumentError(
             f"processes: expected one for {settings.method}, got {runtime.world_size}; start it without torchrun"
         )
+    for field in fields(settings.params) if runtime.world_size > 1 else ():
+        only, chosen = field.metadata.get("ranks"), getattr(settings.params, field.name)
+        if only is not None and chosen != only:
+            raise ArgumentError(
+                f"{field.name}: expected {only} on {runtime.world_size} processes, got {chosen}, which sees the rows of one "
+                f"only; choose {only}, or start one process"
+            )
     if spec.rows is not None and spec.rows < runtime.world_size:
         raise ArgumentError(
             f"processes: expected at most as many as rows ({spec.rows}), got {runtime.world_size}; start fewer"
         )
 
 
-def _check_replaceable(settings: Settings, method: Method) -> None:
+def check_replaceable(settings: Settings, method: Method) -> None:
+    """Refuse another run's networks for a method that has no pretraining which they could replace."""
     if not any(getattr(stage, "recipe", None) for stage in method.plan()):
         raise ArgumentError(
             f"pretrained: expected a method with pretraining to replace, got {settings.method}; leave it out"

@@ -27,7 +27,7 @@ from deepclust_accel.engine.pretraining import Networks
 from deepclust_accel.engine.run import Run
 from deepclust_accel.engine.runtime import Runtime
 from deepclust_accel.engine.stage import Pass, Stage, Train
-from deepclust_accel.fitting import Model, Settings, build, prepare
+from deepclust_accel.fitting import Model, Settings, build, check_replaceable, prepare
 from deepclust_accel.health import examine
 
 __all__ = ["Forecast", "StageForecast", "forecast"]
@@ -104,7 +104,10 @@ def forecast(
     spec, runtime, scaling = prepare(settings, source)
     rows, clock = spec.rows, _Clock(runtime.device)
     checked = StageForecast("check rows", rows, 0, 0, False, time.perf_counter() - begin, *clock.peaks())
-    stages = [_settled(stage, rows) for stage in build(settings, spec).plan()]
+    method = build(settings, spec)
+    if pretrained is not None:
+        check_replaceable(settings, method)
+    stages = [_settled(stage, rows) for stage in method.plan()]
     batch = max((stage.batch_size for stage in stages if isinstance(stage, Train)), default=1)
     largest = min(rows, max(FEW, min(MANY, rows // 16), batch, SHRINK * settings.n_clusters))
     sizes = [rows] if largest == rows else [largest // SHRINK, largest]

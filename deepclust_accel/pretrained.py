@@ -31,4 +31,4 @@ def pretrained_from(where: str | Path | None, scaling: str, shape: tuple[int, ..
             f"pretrained {where}: expected networks for scaling {scaling!r} and rows of shape {tuple(shape)}, got "
             f"{had[0]!r} and {had[1]}; give a run on the same data"
         )
-    return Networks(model.network.parts(), str(where))
+    return Networks(model.network.parts(), model.network.plan(), str(where))

@@ -87,7 +87,7 @@ def run_fit(
     }
     earlier = runs.read_record(request.out) if request.resume and (request.out / runs.RECORD).exists() else None
     if earlier:
-        _check_same(earlier, settings, data)
+        _check_same(earlier, settings, data, request.pretrained)
     finished = earlier and earlier.get("status") == "finished"
     if int(os.environ.get("RANK", "0")):
         return earlier if finished else _follow(request, settings, data)
@@ -256,7 +256,7 @@ def _processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _check_same(record: Mapping[str, Any], settings: Settings, data: Data) -> None:
+def _check_same(record: Mapping[str, Any], settings: Settings, data: Data, pretrained: str | None) -> None:
     """Refuse to take a run for another one."""
     now = {
         "method": settings.method,
@@ -264,13 +264,17 @@ def _check_same(record: Mapping[str, Any], settings: Settings, data: Data) -> No
         "seed": settings.seed,
         "scaling": settings.scaling,
         "params": to_mapping(settings.params),
+        "precision": settings.precision,
+        "compile": settings.compile,
+        "pretrained": None if pretrained == "cache" else pretrained,  # a cache has the bits that training has
         "world_size": _processes(),
         "data": fingerprint(data.source),
     }
     try:
-        saved = {key: record[key] for key in ("method", "n_clusters", "seed", "scaling")}
+        saved = {key: record[key] for key in ("method", "n_clusters", "seed", "scaling", "precision", "compile")}
         saved |= {
             "params": {name: entry["value"] for name, entry in record["params"].items()},
+            "pretrained": None if record["pretrained"] == "cache" else record["pretrained"],
             "world_size": record["world_size"],
             "data": record["data"]["fingerprint"],
         }

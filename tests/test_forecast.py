@@ -107,7 +107,7 @@ def test_what_all_rows_take_follows_from_two_parts():
 
 def test_stages_that_a_run_replaces_take_no_steps():
     found = fitting.fit(settings("ae-kmeans", n_init=1), ArraySource(X))
-    networks = fitting.Networks(found.model.network.parts(), "another run")
+    networks = fitting.Networks(found.model.network.parts(), [], "another run")
     stages = {s.name: s for s in forecast.forecast(settings("idec"), ArraySource(X), pretrained=networks).stages}
     assert (stages["pretrain"].steps, stages["pretrain"].seconds) == (0, 0.0) and stages["cluster"].steps
 

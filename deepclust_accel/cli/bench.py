@@ -76,6 +76,10 @@ def quality(
     """Fit methods × data × seeds, a process each, and compare their last epochs; recorded cells are not run again."""
     from deepclust_accel.bench import quality as bench
 
+    if show and not (out / bench.RECORD).is_file():
+        raise ArgumentError(
+            f"--out {out}: expected a folder with {bench.RECORD}, got none; give that of a bench that ran"
+        )
     if not show:
         chosen = bench.plan(_names(methods), variant or [], _names(data), _numbers(seeds), epochs_scale, precision)
         limits = {"workers": workers, "timeout_s": timeout, "retry_failed": retry_failed}

@@ -45,7 +45,6 @@ def show(
             "name": name,
             "paper": cls.info.paper,
             "summary": cls.info.summary,
-            "streaming": cls.info.streaming,
             "distributed": cls.info.distributed,
             "card": card,
             "params": rows,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from deepclust_accel.atomic import checksum, write_atomic
-from deepclust_accel.engine.stage import Train
+from deepclust_accel.engine.stage import Stage, Train
 from deepclust_accel.errors import ArgumentError, FallbackWarning, OutputError
 
 __all__ = ["Networks", "Pretrained", "PretrainingCache", "Taken"]
@@ -121,18 +121,21 @@ class Networks:
     """The parts of another, fitted method, by the same names; they replace the pretraining whatever made them.
 
     Args:
-        parts: its parts. origin: what to call it.
+        parts: its parts. plan: its stages; what the recipe of one calls ``function`` (activations, layout of images)
+            must be as here, since equal tensors do not say it. origin: what to call it.
     """
 
-    def __init__(self, parts: Mapping[str, nn.Module], origin: str):
+    def __init__(self, parts: Mapping[str, nn.Module], plan: Sequence[Stage], origin: str):
         self._parts, self.origin = parts, origin
+        recipes = [getattr(stage, "recipe", None) or {} for stage in plan]
+        self._function = next((recipe["function"] for recipe in recipes if "function" in recipe), {})
 
     def key(self, stage: Train, index: int, parts: Mapping[str, nn.Module]) -> str:
         """Nothing: there is only one."""
         return ""
 
     def take(self, key: str, stage: Train, parts: Mapping[str, nn.Module]) -> Taken:
-        """The tensors of the stage's parts; ArgumentError where one is missing, or has another shape or activation."""
+        """The tensors of the stage's parts; ArgumentError where one is missing, or its shape or function is another."""
         wanted = _tensors(stage, parts)
         state = {f"{part}.{key}": t for part, module in self._parts.items() for key, t in module.state_dict().items()}
         for name, tensor in wanted.items():
@@ -143,11 +146,12 @@ class Networks:
                     f"{self.origin}: expected {name} of shape {tuple(tensor.shape)}, got {got}; give a run with the "
                     f"same networks"
                 )
-        for part in dict.fromkeys(name.partition(".")[0] for name in wanted):
-            slopes = [getattr(module[part], "slope", None) for module in (parts, self._parts)]
-            if slopes[0] != slopes[1]:  # equal tensors, another function
+        here = (stage.recipe or {}).get("function", {})
+        for fact in here.keys() & self._function.keys():
+            if here[fact] != self._function[fact]:
                 raise ArgumentError(
-                    f"{self.origin}: expected {part} with slope={slopes[0]}, got {slopes[1]}; choose that slope"
+                    f"{self.origin}: expected networks with {fact}={here[fact]}, got {self._function[fact]}; give a run "
+                    f"with the same, or choose that"
                 )
         return Taken({name: state[name] for name in wanted}, self.origin)
 

@@ -90,9 +90,9 @@ class Train:
     least_steps: int = 1
 
     def batch_rows(self, rows: int | None, world_size: int = 1) -> int:
-        """Rows per step on each of ``world_size`` ranks, of ``rows`` in all; over all ranks the same however many.
+        """Rows per step on each of ``world_size`` ranks, of ``rows`` in all (None: unknown).
 
-        ``None`` is a stream of unknown length.
+        Where ``least_steps`` decides, they are as many over all ranks as on one, but for rounding.
         """
         if rows is None or self.least_steps == 1:
             return self.batch_size

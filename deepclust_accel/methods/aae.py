@@ -25,7 +25,7 @@ class AaeParams(Params):
         (1000, 1000), "hidden layers of every network; the decoder mirrors them", unit="units", low=1
     )
     latent_dim: int = param(10, "width of the style", unit="units", low=1)
-    batch_size: int = param(100, "rows per step", unit="rows", low=1)
+    batch_size: int = param(100, "rows per step", unit="rows", low=2)
     epochs: int = param(100, "epochs of training", unit="epochs", low=0)
     learning_rate: float = param(1e-3, "Adam's rate of encoder and decoder", above=0)
     discriminator_learning_rate: float = param(1e-3, "Adam's rate of the discriminators", above=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -16,6 +16,7 @@ from deepclust_accel.data.room import pieces
 from deepclust_accel.engine.run import Run
 from deepclust_accel.errors import ArgumentError
 from deepclust_accel.methods.base import DataSpec, Group, Method, Params, Train, param
+from deepclust_accel.nn.images import ToImages
 from deepclust_accel.nn.mlp import Mlp
 
 __all__ = [
@@ -130,12 +131,17 @@ class ReconstructionMethod(Method):
         """
         own = [name for name in _SHARED if getattr(type(self), name) is not getattr(AutoencoderMethod, name)]
         image = self.data.image_shape and list(self.data.image_shape)
+        layout = next((m.layout for m in self.encoder.modules() if isinstance(m, ToImages)), None)
         recipe = {
             "epochs": epochs,
             "batch_size": self.params.pretrain_batch_size,
             "learning_rate": group.learning_rate,
             "falling": group.decay is not None,
-            "unit_range": self.data.unit_range,
+            "function": {  # what equal tensors do not say of the networks
+                "unit_range": self.data.unit_range,
+                "slope": getattr(self.encoder, "slope", None),
+                "image": layout and asdict(layout),
+            },
             **facts,
             **({"only": [type(self).__qualname__, own, to_mapping(self.params), image]} if own else {}),
         }
@@ -176,9 +182,6 @@ class AutoencoderMethod(ReconstructionMethod):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
         return networks
-
-    def _pretrain(self, *what: Any, **facts: Any) -> Train:
-        return super()._pretrain(*what, slope=self.params.slope, **facts)
 
     def pretraining(self) -> list[Train]:
         """Return the stages that train encoder and decoder, layer by layer first where that is asked for."""

@@ -45,14 +45,12 @@ class MethodInfo:
         name: registered name, kebab-case as in the paper.
         paper: "Authors, venue year".
         summary: one line.
-        streaming: may run when ``DataSpec.rows`` is None.
         distributed: W ranks give the result of one.
     """
 
     name: str
     paper: str
     summary: str = ""
-    streaming: bool = False
     distributed: bool = True
 
 

@@ -95,8 +95,8 @@ class Dcfae(Method):
     discriminator of reconstructions. Second: + λ₂ times the cross-entropy between Student-t similarities of the code's means
     and of their embedding, on augmented images. Differs: images keep their size (he resizes to 32 x 32), which ``pixels``
     makes up for in the balance of the losses; shifts are not whole pixels; k-means where his last revision has spectral
-    clustering (``clusterer=SpectralClustering``; new rows then go to the nearest mean). Rows that are no images get linear
-    layers of the same widths and no augmentation. With the author's similarities (``include_diagonal=true
+    clustering (``clusterer=SpectralClustering``; all rows then go to the nearest of its clusters' means). Rows that are no
+    images get linear layers of the same widths and no augmentation. With the author's similarities (``include_diagonal=true
     normalization=global``) the code's are nearly those of each row with itself, and the loss mostly spreads the embedding;
     his rate (``pretrain_learning_rate=0.0001 learning_rate=0.0001``) wants the 27,000 steps that 100 epochs of MNIST have.
     Cost of an epoch: O(N·weights·H·W) + O(N·batch·(Z + E)). Assumes that neighbours in the code are of one class. Known
@@ -118,6 +118,9 @@ class Dcfae(Method):
             raise ArgumentError(
                 "decoder: expected gaussian for values outside [0, 1], got bernoulli; use --scaling unit"
             )
+        for name in ("channels", "discriminator_channels"):
+            if not getattr(p, name):
+                raise ArgumentError(f"{name}: expected at least one halving, got none; give a number for each")
         layout = self._layout
         shape = (layout.channels, layout.height, layout.width) if layout else (self.features,)
         self.encoder = ResidualEncoder(shape, p.channels, (p.latent_dim, p.latent_dim), p.residual_blocks)

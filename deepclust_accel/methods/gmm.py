@@ -67,8 +67,8 @@ class Density(nn.Module):
             model.fit(rows.astype(np.float64))
         except ValueError as cause:
             raise TrainingError(
-                f"gmm: expected covariances that can be inverted, got {str(cause).splitlines()[0]}; raise "
-                f"variance_floor, choose covariance=diag, or fewer clusters"
+                f"mixture: expected covariances that can be inverted, got {str(cause).partition('. ')[0]!r}; raise "
+                f"variance_floor, choose covariance=tied or diag, or fewer clusters"
             ) from cause
         self.log_weights.copy_(torch.from_numpy(np.log(model.weights_)))
         self.means.copy_(torch.from_numpy(model.means_))

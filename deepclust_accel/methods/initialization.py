@@ -24,8 +24,9 @@ def initializer_param(found: str = "the first clusters") -> Any:
     return param(
         "kmeans",
         f"who finds {found}: kmeans (ours, n_init restarts), or a class of sklearn.cluster or sklearn.mixture, with "
-        "options if need be: AgglomerativeClustering(linkage='average')",
+        "options if need be: AgglomerativeClustering(linkage=average)",
         check=lambda text: None if text == "kmeans" else _sklearn_clusterer(text, 2, 1, 0),
+        ranks="kmeans",
     )
 
 
@@ -68,6 +69,11 @@ def draw_seed(run: Run) -> int:
     return int(torch.randint(2**31 - 1, (1,), generator=run.shared_generator))
 
 
+def _option(value: ast.expr) -> Any:
+    """What an option is set to; a bare word is a string, which saves quotes within quotes on a command line."""
+    return value.id if isinstance(value, ast.Name) else ast.literal_eval(value)
+
+
 def _sklearn_clusterer(text: str, k: int, n_init: int, seed: int) -> Any:
     import sklearn.cluster
     import sklearn.mixture
@@ -75,12 +81,13 @@ def _sklearn_clusterer(text: str, k: int, n_init: int, seed: int) -> Any:
     try:
         call = ast.parse(text, mode="eval").body
         name = call.func.id if isinstance(call, ast.Call) else call.id
-        options = {o.arg: ast.literal_eval(o.value) for o in call.keywords} if isinstance(call, ast.Call) else {}
+        options = {o.arg: _option(o.value) for o in call.keywords} if isinstance(call, ast.Call) else {}
         cls = getattr(sklearn.cluster, name, None) or getattr(sklearn.mixture, name)
         known = inspect.signature(cls).parameters
         filled = {"n_clusters": k, "n_components": k, "random_state": seed, "n_init": n_init}
-        if not {"n_clusters", "n_components"} & set(known):
-            raise TypeError(f"{name} takes no number of clusters")
+        number = next((n for n in ("n_clusters", "n_components") if n in known), None)
+        if number is None or number in options:
+            raise TypeError(f"{name} takes no number of clusters" if number is None else f"{number} is K")
         kept = {key: value for key, value in filled.items() if key in known}
         if "n_clusters" in known:
             kept.pop("n_components", None)  # of SpectralClustering: eigenvectors

@@ -150,6 +150,11 @@ def test_the_command_runs_a_grid_records_it_and_shows_it_again(tmp_path):
     assert "ae-gmm" in shown.stdout and shown.stderr == ""
 
 
+def test_a_folder_without_cells_is_refused_and_left_alone(tmp_path):
+    assert "cells.jsonl" in refused("bench", "quality", "--show", "--out", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_failed_cell_makes_the_command_end_with_1(tmp_path):
     (tmp_path / "cells.jsonl").write_text("\n".join(map(json.dumps, CELLS)) + "\n")
     done = dcaccel("bench", "quality", "--show", "--out", tmp_path)

@@ -145,6 +145,8 @@ def test_interrupted_by_ctrl_c_and_resumed_is_bit_equal(rows, tmp_path):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes(), name
     again = ok(*arguments, "--resume", "--out", tmp_path / "cut")
     assert "nothing to resume" in again.stderr
+    other = refused(*arguments, "--resume", "--precision", "bf16-mixed", "--compile", "--out", tmp_path / "cut")
+    assert "precision: was" in other and "compile: was" in other
 
 
 def test_help_and_listing_do_not_import_torch():

@@ -164,6 +164,12 @@ def test_a_dry_run_needs_no_folder_and_forecasts_whole_runs_only(rows, tmp_path)
     assert "--dry-run" in refused("fit", "kmeans", rows / "x.npy", "-k", 2, "--dry-run", "--resume", cwd=tmp_path)
 
 
+def test_a_dry_run_refuses_what_the_fit_would(finished, rows):
+    asked = ("fit", "kmeans", rows / "x.npz", "-k", 2, "--scaling", "standard", "--pretrained", finished[0])
+    assert "expected a method with pretraining" in refused(*asked, "--dry-run")
+    assert refused(*asked, "--dry-run") == refused(*asked, "--out", finished[0] / "none")
+
+
 def test_a_dry_run_refuses_the_folder_that_the_fit_would(run, rows):
     assert "--overwrite" in refused("fit", "kmeans", rows / "x.npy", "-k", 2, "--dry-run", "--out", run)
 

@@ -172,7 +172,7 @@ def test_networks_of_a_run_replace_pretraining(tmp_path):
     ("change", "error", "message"),
     [
         ({"params": {"hidden": [7], "latent_dim": 2}}, ArgumentError, "expected decoder.layers.0.weight of shape"),
-        ({"params": {"hidden": [8], "latent_dim": 2, "slope": 0.2}}, ArgumentError, "decoder with slope=0.2, got 0.0"),
+        ({"params": {"hidden": [8], "latent_dim": 2, "slope": 0.2}}, ArgumentError, "with slope=0.2, got 0.0"),
         ({"scaling": "standard"}, ArgumentError, "expected networks for scaling 'standard'"),
         (
             {"method": "kmeans", "params": {}},
@@ -192,3 +192,18 @@ def test_networks_that_do_not_fit_are_refused(tmp_path, change, error, message):
     }
     with pytest.raises(error, match=message):
         DeepClusterer(n_clusters=3, random_state=0, **(given | change)).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("fact", "method", "params", "rows"),
+    [
+        ("unit_range", "idec", {"hidden": [8], "latent_dim": 2}, 2 * X - 1),
+        ("image", "dcec", {"image_shape": [9, 1], "channels": [2], "kernels": [3], "latent_dim": 2}, X),
+    ],
+)
+def test_networks_that_compute_something_else_are_refused(tmp_path, fact, method, params, rows):
+    first = "ae-kmeans" if method == "idec" else method
+    had = params | {"image_shape": [1, 9], "epochs": 1} if method == "dcec" else params
+    DeepClusterer(first, 3, params=had | {"pretrain_epochs": 1}, random_state=0).fit(X).save(tmp_path / "other")
+    with pytest.raises(ArgumentError, match=f"expected networks with {fact}="):
+        DeepClusterer(method, 3, params=params, random_state=0, pretrained=tmp_path / "other").fit(rows)

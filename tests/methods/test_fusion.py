@@ -165,6 +165,12 @@ def test_augmentation_is_for_the_second_stage_only():
         assert torch.equal(seen[0][:, 0], x) and torch.equal(seen[1][:, 0], x) != augment
 
 
+@pytest.mark.parametrize("name", ["channels", "discriminator_channels"])
+def test_networks_without_layers_are_refused(name):
+    with pytest.raises(ArgumentError, match=f"^{name}: expected at least one halving"):
+        build(Dcfae, **FUSION | {name: ()})
+
+
 def test_images_have_to_be_known_as_such():
     with pytest.raises(ArgumentError, match="image_shape: expected that of a row of 12 values"):
         build(Dcfae, networks="images", **FUSION)

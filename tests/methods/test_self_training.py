@@ -193,7 +193,8 @@ def test_any_clusterer_of_scikit_learn_starts_a_method():
     names = (
         "kmeans",
         "AgglomerativeClustering(linkage='single')",
-        "GaussianMixture",
+        "AgglomerativeClustering(linkage=single)",
+        "GaussianMixture(covariance_type=tied)",
         "SpectralClustering",
         "BisectingKMeans",
     )
@@ -219,6 +220,9 @@ NO_CLUSTERERS = (
         "kmean",
     ),
     "AgglomerativeClustering(linkage='bogus')",
+    "GaussianMixture(covariance_type=bogus)",
+    "GaussianMixture(n_components=3)",
+    "KMeans(n_clusters=3)",
 )
 
 

@@ -132,6 +132,10 @@ def test_compiled_in_two_processes_it_finds_what_one_finds(tmp_path):
 def test_what_can_be_mended_is_one_line_and_exit_code_2(tmp_path):
     for options, message in (
         (["kmeans", "digits", "-k", "10"], "processes: expected one for kmeans, got 2"),
+        (
+            ["idec", "digits", "-k", "10", "--set", "initializer=GaussianMixture(covariance_type=tied)"],
+            "initializer: expected kmeans on 2 processes, got GaussianMixture(covariance_type=tied)",
+        ),
         (["ae-kmeans", "nowhere.npy", "-k", "10"], "nowhere.npy"),
     ):
         done = fit(tmp_path / "run", *options, "--processes", "2", check=False)
