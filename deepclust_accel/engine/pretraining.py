@@ -137,7 +137,7 @@ class Networks:
     def take(self, key: str, stage: Train, parts: Mapping[str, nn.Module]) -> Taken:
         """The tensors of the stage's parts; ArgumentError where one is missing, or its shape or function is another."""
         wanted = _tensors(stage, parts)
-        state = {f"{part}.{key}": t for part, module in self._parts.items() for key, t in module.state_dict().items()}
+        state = {f"{part}.{n}": t for part, module in self._parts.items() for n, t in module.state_dict().items()}
         for name, tensor in wanted.items():
             found = state.get(name)
             if found is None or found.shape != tensor.shape:
@@ -147,10 +147,10 @@ class Networks:
                     f"same networks"
                 )
         here = (stage.recipe or {}).get("function", {})
-        for fact in here.keys() & self._function.keys():
-            if here[fact] != self._function[fact]:
+        for fact, ours in here.items():
+            if fact in self._function and ours != self._function[fact]:
                 raise ArgumentError(
-                    f"{self.origin}: expected networks with {fact}={here[fact]}, got {self._function[fact]}; give a run "
+                    f"{self.origin}: expected networks with {fact}={ours}, got {self._function[fact]}; give a run "
                     f"with the same, or choose that"
                 )
         return Taken({name: state[name] for name in wanted}, self.origin)
